@@ -1,0 +1,45 @@
+# What one types here. It needs GNU make (3.81 or newer, so the one on macOS will do) and a Python.
+# Everything it makes stays in this folder; only pip keeps its downloads in its own cache.
+
+VENV ?= .venv
+
+# Two targets of `make -j` would install into one environment at the same time.
+.NOTPARALLEL:
+.PHONY: help demo test check coverage bench system-deps clean
+
+# Starts a recipe: finds a Python, and brings the environment up to date with these extras.
+environment = @python=$$(sh .ci/find-python) && "$$python" .ci/environment.py "$(VENV)"
+python = $(VENV)/bin/python
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+
+demo: ## Run the demo on port 8080 (PORT=9000 for another)
+	$(environment)
+	@$(python) examples/demo.py
+
+test: ## Run the tests (ARGS="-k name -x" goes to pytest)
+	$(environment) test
+	@$(python) -m pytest $(ARGS)
+
+check: ## Check format, lint and types
+	$(environment) test check
+	@$(python) -m ruff format --check .
+	@$(python) -m ruff check .
+	@$(python) -m mypy
+
+coverage: ## Run the tests and list the branches they miss
+	$(environment) test
+	@$(python) -m coverage run -m pytest $(ARGS)
+	@$(python) -m coverage report
+
+bench: ## Measure aioqueue against doing it by hand
+	$(environment)
+	@$(python) -m benchmarks $(ARGS)
+
+system-deps: ## Install what only root can install
+	@sh .ci/system-deps
+
+clean: ## Remove everything that make made, .venv included
+	rm -rf .venv .venvs build dist *.egg-info .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -prune -exec rm -rf {} +

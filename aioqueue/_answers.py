@@ -1,0 +1,104 @@
+"""What a job looks like as an HTTP response."""
+
+from __future__ import annotations
+
+import math
+
+import orjson
+from aiohttp import hdrs, web
+
+from ._errors import Problem
+from ._job import Content, JobState, Snapshot
+from ._positions import Estimator
+from ._problems import problem_response, stored_problem_response
+from ._resource import Links, job_resource
+
+__all__ = ["Answers", "not_found"]
+
+_INLINE = ("image/", "audio/", "video/")
+_NOT_INLINE = ("image/svg+xml",)
+_POLL_SECONDS = 30
+
+
+def not_found(request: web.Request) -> web.Response:
+    """The answer for an unknown job, and byte for byte the same for somebody else's."""
+    detail = "There is no such job, or it has ended and is no longer kept."
+    return problem_response(Problem.of("not_found", detail), instance=request.path)
+
+
+class Answers:
+    """Renders jobs.
+
+    Args:
+        estimator: what knows positions and times.
+        links: where jobs are.
+    """
+
+    def __init__(self, estimator: Estimator, links: Links) -> None:
+        self._estimator = estimator
+        self._links = links
+
+    async def job(self, snapshot: Snapshot, status: int = 200) -> web.Response:
+        """The job itself, with hints for whoever polls while it has not ended."""
+        estimate = await self._estimator.estimate(snapshot)
+        body = job_resource(snapshot, estimate, self._links)
+        response = web.Response(status=status, body=body, content_type="application/json")
+        _never_stored(response)
+        if not snapshot.state.terminal:
+            seconds = math.ceil(estimate.eta or 1.0)
+            response.headers[hdrs.RETRY_AFTER] = str(max(1, min(_POLL_SECONDS, seconds)))
+        return response
+
+    async def accepted(self, snapshot: Snapshot) -> web.Response:
+        """202 (RFC 9110 section 15.3.3): how the job stands, and where to look next."""
+        response = await self.job(snapshot, 202)
+        job_id = snapshot.record.id
+        response.headers[hdrs.LOCATION] = self._links.job(job_id)
+        events = self._links.events(job_id)
+        response.headers[hdrs.LINK] = f'<{events}>; rel="monitor"; type="text/event-stream"'
+        return response
+
+    def result(self, snapshot: Snapshot) -> web.Response:
+        """The bare result of an ended job, or the problem it ended with."""
+        links = self._links
+        if snapshot.state is JobState.SUCCEEDED:
+            response = _content(snapshot.result or Content(b"null"))
+        elif snapshot.state is JobState.FAILED and snapshot.error is not None:
+            status = orjson.loads(snapshot.error)["status"]
+            response = stored_problem_response(snapshot.error, status)
+        else:
+            response = problem_response(_cancelled(snapshot))
+        response.headers[hdrs.CONTENT_LOCATION] = links.result(snapshot.record.id)
+        return response
+
+
+def _cancelled(snapshot: Snapshot) -> Problem:
+    if snapshot.reason == "shutdown":
+        return Problem.of("lost_on_shutdown", "The server shut down before the job ended.")
+    return Problem.of("job_cancelled", f"The job was cancelled ({snapshot.reason}).")
+
+
+def _never_stored(response: web.Response) -> None:
+    response.headers[hdrs.CACHE_CONTROL] = "no-store"
+    response.headers["X-Content-Type-Options"] = "nosniff"
+
+
+def _content(content: Content) -> web.Response:
+    """A result's bytes.  What a browser could run comes as a download, in a sandbox."""
+    response = web.Response(body=content.body)
+    response.headers[hdrs.CONTENT_TYPE] = content.content_type
+    _never_stored(response)
+    if content.is_json:
+        return response
+    response.headers["Content-Security-Policy"] = "sandbox"
+    kind = content.content_type.partition(";")[0].strip().lower()
+    inline = kind == "text/plain" or (kind.startswith(_INLINE) and kind not in _NOT_INLINE)
+    if not inline or content.name:
+        disposition = "inline" if inline else "attachment"
+        name = f'; filename="{_safe(content.name)}"' if content.name else ""
+        response.headers[hdrs.CONTENT_DISPOSITION] = disposition + name
+    return response
+
+
+def _safe(name: str) -> str:
+    return "".join(letter if letter.isalnum() or letter in "._- " else "_" for letter in name)

@@ -1,0 +1,105 @@
+"""Reading the logs of jobs: what is there, then what comes, until the terminal event.
+
+A reader has a cursor in each log and no queue of its own, so it can fall behind without holding
+anybody up, and come back without having missed anything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Mapping
+
+from ._job import BEGINNING, Event, EventId
+from .engines.base import Engine, EventPage
+
+__all__ = ["Reader", "follow"]
+
+
+class Reader:
+    """Follows one or more jobs.
+
+    Use it as a context manager: it watches the logs inside, and lets go of them at the end.
+
+    Args:
+        engine: what keeps the logs.
+        cursors: for each job the event to go on after.
+    """
+
+    __slots__ = ("_changed", "_engine", "_waiter", "cursors", "gone")
+
+    def __init__(self, engine: Engine, cursors: Mapping[str, EventId]) -> None:
+        self.cursors = dict(cursors)
+        """Where the reader is in each log it still follows; ended jobs are taken out."""
+        self.gone: list[str] = []
+        """Jobs that the engine did not know, when they were last read."""
+        self._engine = engine
+        self._changed: dict[str, None] = dict.fromkeys(cursors)
+        self._waiter: asyncio.Future[None] | None = None
+
+    def __enter__(self) -> Reader:
+        for job_id in self.cursors:
+            self._engine.watch(job_id, self._wake)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for job_id in self.cursors:
+            self._engine.unwatch(job_id, self._wake)
+
+    def _wake(self, job_id: str) -> None:
+        self._changed[job_id] = None
+        self.wake()
+
+    def wake(self) -> None:
+        """Make ``wait`` return, for whatever reason."""
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def wait(self) -> None:
+        """Wait until a log has grown, or somebody called ``wake``."""
+        if self._changed:
+            return
+        self._waiter = asyncio.get_running_loop().create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    async def read(self) -> list[tuple[str, EventPage]]:
+        """What is new in the logs, and move the cursors behind it.  Never waits for anything."""
+        pages = []
+        while self._changed:
+            job_id, _ = self._changed.popitem()
+            cursor = self.cursors.get(job_id)
+            if cursor is None:
+                continue
+            page = await self._engine.events(job_id, cursor)
+            if page is None:
+                self.gone.append(job_id)
+            elif page.events or page.ended:
+                pages.append((job_id, page))
+            if page is None or page.ended:
+                del self.cursors[job_id]
+                self._engine.unwatch(job_id, self._wake)
+            elif page.events:
+                self.cursors[job_id] = page.events[-1].id
+        return pages
+
+
+async def follow(engine: Engine, job_id: str, after: EventId = BEGINNING) -> AsyncIterator[Event]:
+    """Each durable event of a job after one, as it comes, until the terminal one."""
+    with Reader(engine, {job_id: after}) as reader:
+        while reader.cursors:
+            for _, page in await reader.read():
+                for event in page.events:
+                    yield event
+            if reader.cursors:
+                await reader.wait()
+
+
+async def ended(engine: Engine, job_ids: Iterable[str]) -> None:
+    """Wait until all these jobs have ended, or are known no more."""
+    with Reader(engine, dict.fromkeys(job_ids, BEGINNING)) as reader:
+        while reader.cursors:
+            await reader.read()
+            if reader.cursors:
+                await reader.wait()

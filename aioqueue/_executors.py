@@ -1,0 +1,185 @@
+"""Where functions run.  A place is taken until the work has really ended.
+
+An executor's capacity is its set of running work, never a number that is counted up and down: a
+thread that goes on after its job was cancelled is still in the set.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable
+from contextvars import Context
+from typing import Any, NamedTuple, Protocol
+
+from ._running import CURRENT, Job
+
+__all__ = ["THREAD_NAME", "Call", "Ended", "Executor", "LoopExecutor", "ThreadExecutor"]
+
+Call = Callable[[], Any]
+
+THREAD_NAME = "aioqueue-thread-"
+"""What the names of our threads begin with."""
+
+
+class Ended(NamedTuple):
+    """How a call ended: what it returned, or what it raised.  From here on it is a value."""
+
+    value: Any = None
+    error: BaseException | None = None
+
+
+class Executor(Protocol):
+    """Runs calls, a bounded number at once."""
+
+    capacity: int
+
+    @property
+    def free(self) -> int:
+        """How many more may start now."""
+
+    async def run(self, call: Call, job: Job, context: Context) -> Ended:
+        """Run the call until it has really ended, whatever it raises."""
+
+    def interrupt(self, job: Job) -> None:
+        """Ask the call of this job to end: the sooner, the better."""
+
+    async def close(self) -> bool:
+        """Let idle workers go.  Answers whether all work has ended."""
+
+
+class LoopExecutor:
+    """Runs ``async def`` functions on the event loop, each in a task of its own.
+
+    ``hold`` and ``let_go`` take a place for work that runs elsewhere on the loop: a gated request
+    runs in aiohttp's own task.
+    """
+
+    def __init__(self, max_tasks: int) -> None:
+        self.capacity = max_tasks
+        self._running: dict[Job, asyncio.Task[Any] | None] = {}
+
+    @property
+    def free(self) -> int:
+        """How many more may start now."""
+        return self.capacity - len(self._running)
+
+    def hold(self, job: Job) -> None:
+        """Take a place."""
+        self._running[job] = None
+
+    def let_go(self, job: Job) -> None:
+        """Give a place back."""
+        del self._running[job]
+
+    async def run(self, call: Call, job: Job, context: Context) -> Ended:
+        """Await the call.  The caller's task is the job's own, and runs in ``context``."""
+        task = self._running[job] = asyncio.current_task()
+        CURRENT.set(job)
+        try:
+            return Ended(await call())
+        except BaseException as error:
+            # SystemExit too: a function may end its job, never the server.
+            return Ended(error=error)
+        finally:
+            del self._running[job]
+            while task is not None and task.cancelling():
+                task.uncancel()  # the cancel was for the function; what follows is ours
+
+    def interrupt(self, job: Job) -> None:
+        """Throw CancelledError into the function."""
+        job.cancel()
+        task = self._running.get(job)
+        if task is not None:
+            task.cancel()
+
+    async def close(self) -> bool:
+        """Nothing to let go."""
+        return not self._running
+
+
+class ThreadExecutor:
+    """Runs ``def`` functions in daemon threads of our own, at most ``max_threads``.
+
+    Not the loop's default executor: name look-ups live there, and the interpreter waits for its
+    threads at exit.  Threads start when they are first needed and stay for the next call.  What
+    they return travels back in one call to the loop for however many have ended meanwhile.
+    """
+
+    def __init__(self, max_threads: int) -> None:
+        self.capacity = max_threads
+        self._running: dict[Job, asyncio.Future[Ended]] = {}
+        self._calls: queue.SimpleQueue[tuple[Job, Call, Context] | None] = queue.SimpleQueue()
+        self._ended: deque[tuple[Job, Ended]] = deque()
+        self._returning = False  # whether a call to the loop is under way
+        self._threads: list[threading.Thread] = []
+        self._loop = asyncio.get_running_loop()
+
+    @property
+    def free(self) -> int:
+        """How many more may start now."""
+        return self.capacity - len(self._running)
+
+    async def run(self, call: Call, job: Job, context: Context) -> Ended:
+        """Run the call in a thread, and wait until it has really ended."""
+        future: asyncio.Future[Ended] = self._loop.create_future()
+        self._running[job] = future
+        if len(self._threads) < len(self._running):
+            self._start_thread()
+        self._calls.put((job, call, context))
+        return await future
+
+    def _start_thread(self) -> None:
+        number = len(self._threads) + 1
+        thread = threading.Thread(target=self._work, name=f"{THREAD_NAME}{number}", daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _work(self) -> None:
+        """What a thread does: calls, one after the other, until it is told to go."""
+        while (item := self._calls.get()) is not None:
+            job, call, context = item
+            ended: Ended = context.run(_call, call, job)
+            self._ended.append((job, ended))
+            del item, job, call, context, ended  # keep nothing alive while idle
+            if not self._returning:
+                self._returning = True
+                try:
+                    self._loop.call_soon_threadsafe(self._deliver)
+                except RuntimeError:
+                    return  # the loop is closed: nobody waits for anything any more
+
+    def _deliver(self) -> None:
+        """On the loop: hand over everything that has ended."""
+        # Before the hand-over, so that a thread that ends just after it calls again.
+        self._returning = False
+        while self._ended:
+            job, ended = self._ended.popleft()
+            future = self._running.pop(job)
+            if not future.done():
+                future.set_result(ended)
+
+    def interrupt(self, job: Job) -> None:
+        """Let the function see ``job.cancelled``; a thread can't be made to stop."""
+        job.cancel()
+
+    async def close(self) -> bool:
+        """Let idle threads go.  Answers whether all work has ended."""
+        for _ in self._threads:
+            self._calls.put(None)
+        if self._running:
+            return False  # a busy thread finds its None later, if the process lives that long
+        for thread in self._threads:
+            thread.join()
+        return True
+
+
+def _call(call: Call, job: Job) -> Ended:
+    """Run a call in a thread."""
+    CURRENT.set(job)
+    try:
+        return Ended(call())
+    except BaseException as error:
+        return Ended(error=error)

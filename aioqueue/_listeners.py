@@ -1,0 +1,143 @@
+"""Who is there: the open connections, swept once a second.
+
+aiohttp does not tell a handler that its client has left; it shows when somebody looks.  One sweep
+looks at all of them, tells the engine which jobs are listened to, and lets each connection do what
+it does about time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from types import TracebackType
+
+from aiohttp import web
+
+from ._errors import Problem, Refused
+from .engines.base import LISTENING_SECONDS, Engine
+
+__all__ = ["Listener", "Listeners", "Place"]
+
+
+class Listener:
+    """One open connection that waits for jobs.
+
+    Args:
+        request: the connection's request.
+        jobs: what it waits for.
+        wake: called when the client has left, or everybody must.
+    """
+
+    __slots__ = ("dropped", "jobs", "renew_at", "request", "wake")
+
+    def __init__(self, request: web.Request, jobs: Sequence[str], wake: Callable[[], None]) -> None:
+        self.request = request
+        self.jobs = jobs
+        self.wake = wake
+        self.dropped = False
+        """Whether the client has left, or was made to."""
+        self.renew_at = 0.0
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the socket is closed."""
+        transport = self.request.transport
+        return transport is None or transport.is_closing()
+
+    def drop(self) -> None:
+        """Stop waiting."""
+        self.dropped = True
+        self.wake()
+
+    async def tick(self, now: float) -> None:
+        """Once a second, while the socket is open."""
+
+
+class Place:
+    """A place among the open connections, taken before there is a job to listen to."""
+
+    __slots__ = ("_left", "_places", "listener")
+
+    def __init__(self, places: dict[Place, None], left: list[str]) -> None:
+        self._places = places
+        self._left = left
+        self.listener: Listener | None = None
+
+    def __enter__(self) -> Place:
+        self._places[self] = None
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        exception: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        del self._places[self]
+        if self.listener is not None:
+            self._left += self.listener.jobs
+
+
+class Listeners:
+    """All open connections.
+
+    Args:
+        engine: what wants to know whether a job is listened to.
+        max_open: how many connections may wait.
+    """
+
+    def __init__(self, engine: Engine, max_open: int) -> None:
+        self._engine = engine
+        self._max_open = max_open
+        self._places: dict[Place, None] = {}
+        self._left: list[str] = []  # jobs that somebody stopped listening to since the last tick
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def place(self) -> Place:
+        """A place for one more connection, from the ``with`` statement to the end of its block.
+
+        Raises:
+            Refused: 503, there are too many.
+        """
+        if len(self._places) >= self._max_open:
+            detail = f"{self._max_open} connections wait already. Please try again in a moment."
+            raise Refused(Problem.of("too_many_streams", detail), retry_after=5)
+        return Place(self._places, self._left)
+
+    async def tick(self, now: float) -> None:
+        """Once a second: drop who has left, and say which jobs are listened to."""
+        renew: list[str] = []
+        for place in list(self._places):
+            listener = place.listener
+            if listener is None:
+                continue
+            if listener.is_gone:
+                listener.drop()
+                continue
+            if now >= listener.renew_at:
+                listener.renew_at = now + LISTENING_SECONDS / 2
+                renew += listener.jobs
+            await listener.tick(now)
+        await self._engine.attend(self._unheard(), 0.0)
+        await self._engine.attend(renew, LISTENING_SECONDS)
+
+    def _unheard(self) -> list[str]:
+        """The jobs that lost a listener since the last tick, and have none left."""
+        if not self._left:
+            return []
+        heard = {
+            job_id
+            for place in self._places
+            if place.listener is not None and not place.listener.dropped
+            for job_id in place.listener.jobs
+        }
+        left = [job_id for job_id in self._left if job_id not in heard]
+        self._left.clear()
+        return left
+
+    def drop_all(self) -> None:
+        """Make everybody stop waiting."""
+        for place in list(self._places):
+            if place.listener is not None:
+                place.listener.drop()

@@ -1,0 +1,166 @@
+"""Who is told which position and time left, and when.
+
+A line of n people that moves once would cost n messages if everybody were told at once, and n² by
+the time it is empty.  Here each waits for news about a tenth of the time that is left to wait, at
+least a second and at most fifteen, and all together get no more than a budget: the most overdue
+first.  So somebody near the head hears every second, somebody far back now and then, and a whole
+drain costs O(n log n) messages.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections.abc import Awaitable, Callable, Mapping
+
+import attrs
+import orjson
+
+from ._admission import Estimate, Forecast, time_left
+from ._job import JobState, Snapshot
+from .engines.base import Engine
+
+__all__ = ["Estimator", "Positions", "Waiting"]
+
+_SHORTEST, _LONGEST = 1.0, 15.0
+_SHARE = 0.1
+_FRESH = 0.1
+"""Seconds for which the forecast of a queue is good: faster changes are noise to people."""
+
+
+class Estimator:
+    """Position and time left of any job, now.
+
+    Args:
+        engine: what counts.
+        workers: for each queue, how many of its claims this process can run at once.
+    """
+
+    def __init__(self, engine: Engine, workers: Mapping[str, int]) -> None:
+        self._engine = engine
+        self._workers = workers
+        self._forecasts: dict[str, tuple[float, Forecast]] = {}
+
+    async def forecast(self, queue: str) -> Forecast:
+        """What can be said of a queue, at most a moment old."""
+        now = await self._engine.now()
+        known = self._forecasts.get(queue)
+        if known is not None and now - known[0] < _FRESH:
+            return known[1]
+        stats = await self._engine.stats(queue)
+        forecast = Forecast(stats, self._workers[queue], now)
+        self._forecasts[queue] = (now, forecast)
+        return forecast
+
+    async def estimate(self, snapshot: Snapshot) -> Estimate:
+        """What to tell whoever asks about this job."""
+        record = snapshot.record
+        if snapshot.state is JobState.QUEUED:
+            forecast = await self.forecast(record.queue)
+            (ahead,) = await self._engine.ahead([record.id])
+            return forecast.estimate(record.function, ahead)
+        if snapshot.state is JobState.RUNNING and snapshot.started is not None:
+            forecast = await self.forecast(record.queue)
+            elapsed = await self._engine.now() - snapshot.started
+            eta, high = time_left(forecast.durations.get(record.function), elapsed)
+            return Estimate(None, forecast.queue_size, eta, high)
+        return Estimate(None, None, None, None)
+
+    async def joining(self, function: str, queue: str) -> Estimate:
+        """What a job would be told that joined now, behind all that wait."""
+        stats = await self._engine.stats(queue)
+        forecast = Forecast(stats, self._workers[queue], await self._engine.now())
+        return forecast.estimate(function, stats.waiting)
+
+
+@attrs.define(slots=True, eq=False)
+class Waiting:
+    """Somebody who waits for a job and wants to know how long.
+
+    ``tell`` gets the bytes of an event, and answers whether they could be sent; a reader who is
+    behind hears the next one.
+    """
+
+    job_id: str
+    function: str
+    queue: str
+    tell: Callable[[str, bytes], Awaitable[bool]]
+    told: Estimate
+    told_at: float = 0.0
+    gone: bool = False
+
+
+class Positions:
+    """Tells everybody who waits, within a budget.
+
+    Args:
+        engine: what knows who is ahead of whom.
+        estimator: what knows how long that takes.
+        max_updates_per_second: the budget.
+    """
+
+    def __init__(self, engine: Engine, estimator: Estimator, max_updates_per_second: int) -> None:
+        self._engine = engine
+        self._estimator = estimator
+        self._budget = max_updates_per_second
+        self._due: list[tuple[float, int, Waiting]] = []
+        self._count = itertools.count()
+
+    def follow(self, waiting: Waiting, now: float) -> None:
+        """Begin to tell somebody, who has just been told ``waiting.told``."""
+        waiting.told_at = now
+        self._again(waiting, waiting.told, now)
+
+    def _again(self, waiting: Waiting, estimate: Estimate, now: float) -> None:
+        left = estimate.eta
+        if left is None:
+            left = float(estimate.position or _LONGEST)
+        pause = max(_SHORTEST, min(_LONGEST, left * _SHARE))
+        heapq.heappush(self._due, (now + pause, next(self._count), waiting))
+
+    async def tick(self, now: float) -> None:
+        """Once a second: tell those who are due, the most overdue first."""
+        due: list[Waiting] = []
+        while self._due and self._due[0][0] <= now and len(due) < self._budget:
+            waiting = heapq.heappop(self._due)[2]
+            if not waiting.gone:
+                due.append(waiting)
+        places = await self._engine.ahead([waiting.job_id for waiting in due])
+        for waiting, ahead in zip(due, places, strict=True):
+            if ahead is None and not await self._waits(waiting.job_id):
+                continue
+            forecast = await self._estimator.forecast(waiting.queue)
+            estimate = forecast.estimate(waiting.function, ahead)
+            if _is_news(waiting, estimate, now):
+                await self._tell(waiting, estimate, now)
+            self._again(waiting, estimate, now)
+
+    async def _waits(self, job_id: str) -> bool:
+        """Whether a job that is not in line is held beside it."""
+        snapshot = await self._engine.get(job_id)
+        return snapshot is not None and snapshot.state is JobState.QUEUED
+
+    async def _tell(self, waiting: Waiting, estimate: Estimate, now: float) -> None:
+        data = orjson.dumps(
+            {
+                "type": "position",
+                "job": waiting.job_id,
+                "position": estimate.position,
+                "queue_size": estimate.queue_size,
+                "eta": estimate.eta,
+                "eta_high": estimate.eta_high,
+            }
+        )
+        if await waiting.tell("position", data):
+            waiting.told, waiting.told_at = estimate, now
+
+
+def _is_news(waiting: Waiting, estimate: Estimate, now: float) -> bool:
+    """Whether it is anything but the clock that has moved since somebody was told."""
+    told = waiting.told
+    if estimate.position != told.position or (estimate.eta is None) != (told.eta is None):
+        return True
+    if estimate.eta is None or told.eta is None:
+        return False
+    expected = told.eta - (now - waiting.told_at)
+    return abs(estimate.eta - expected) > max(0.5, 0.1 * told.eta)

@@ -1,0 +1,91 @@
+"""The job as clients see it: one JSON object, the same in every answer and ``state`` event."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import attrs
+import orjson
+
+from ._admission import Estimate
+from ._job import JobState, Snapshot
+
+__all__ = ["Links", "job_resource", "timestamp"]
+
+
+@attrs.frozen(slots=True)
+class Links:
+    """Where the routes of a job are: path-absolute, so they survive any proxy that keeps paths."""
+
+    prefix: str
+
+    def job(self, job_id: str) -> str:
+        """The job itself."""
+        return f"{self.prefix}/jobs/{job_id}"
+
+    def events(self, job_id: str) -> str:
+        """Its event stream."""
+        return f"{self.prefix}/jobs/{job_id}/events"
+
+    def result(self, job_id: str) -> str:
+        """Its bare result."""
+        return f"{self.prefix}/jobs/{job_id}/result"
+
+
+def timestamp(seconds: float | None) -> str | None:
+    """A time in UTC with milliseconds, as RFC 3339 writes it."""
+    if seconds is None:
+        return None
+    milliseconds = round(seconds * 1000)
+    whole = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(milliseconds // 1000))
+    return f"{whole}.{milliseconds % 1000:03d}Z"
+
+
+def _raw(json: bytes | None) -> Any:
+    return None if json is None else orjson.Fragment(json)
+
+
+def job_resource(
+    snapshot: Snapshot,
+    estimate: Estimate,
+    links: Links,
+    *,
+    with_result: bool = True,
+    **more: Any,
+) -> bytes:
+    """The job as JSON; ``more`` is put in front, as the ``type`` of an event is."""
+    job_id = snapshot.record.id
+    result = snapshot.result if with_result else None
+    document: dict[str, Any] = {
+        **more,
+        "id": job_id,
+        "function": snapshot.record.function,
+        "state": snapshot.state.value,
+        "position": estimate.position,
+        "queue_size": estimate.queue_size,
+        "eta": estimate.eta,
+        "eta_high": estimate.eta_high,
+        "progress": _raw(snapshot.progress),
+        "cancel_requested": snapshot.cancel_requested,
+        "created": timestamp(snapshot.created),
+        "started": timestamp(snapshot.started),
+        "finished": timestamp(snapshot.finished),
+        "expires": timestamp(snapshot.expires),
+        "result": _raw(result.body) if result is not None and result.is_json else None,
+        "error": _raw(snapshot.error),
+        "links": {
+            "self": links.job(job_id),
+            "events": links.events(job_id),
+            "result": links.result(job_id),
+        },
+    }
+    if result is not None and not result.is_json:
+        document["file"] = {
+            "content_type": result.content_type,
+            "size": len(result.body),
+            "name": result.name,
+        }
+    if snapshot.state is JobState.CANCELLED:
+        document["reason"] = snapshot.reason
+    return orjson.dumps(document)

@@ -1,0 +1,304 @@
+"""A started app: everything wired together, one tick a second, and an orderly end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextvars import copy_context
+from typing import Any
+
+import attrs
+import orjson
+from aiohttp import web
+
+from ._answers import Answers
+from ._bodies import BodyReader
+from ._errors import AioqueueError
+from ._eventlog import ended, follow
+from ._executors import Executor, LoopExecutor, ThreadExecutor
+from ._function import SubmitOptions
+from ._gate import Gate, Handler
+from ._job import JobRecord, JobState, Snapshot
+from ._listeners import Listeners
+from ._positions import Estimator, Positions
+from ._registry import Registered, by_name, policies, sub_apps, workers
+from ._resource import Links
+from ._routes import JobRoutes
+from ._running import CURRENT
+from ._scheduler import Local, Scheduler
+from ._settings import Settings
+from ._sse import Streams
+from ._submit import Submitter, new_job_id
+from .engines.base import Engine, Retention
+
+__all__ = ["Door", "Runtime"]
+
+logger = logging.getLogger("aioqueue")
+
+_TICK = 1.0
+
+
+class Runtime:
+    """What runs in one process for one root application, from its start to its end.
+
+    Args:
+        app: the root application.
+        settings: its settings.
+        engine: what stores its jobs.
+        registered: its functions and gates.
+    """
+
+    def __init__(
+        self,
+        app: web.Application,
+        settings: Settings,
+        engine: Engine,
+        registered: Sequence[Registered],
+    ) -> None:
+        self.app = app
+        self.settings = settings
+        self._engine = engine
+        self._functions = by_name(registered)
+        loop, thread = LoopExecutor(settings.max_tasks), ThreadExecutor(settings.max_threads)
+        executors: dict[str, Executor] = {"loop": loop, "thread": thread}
+        self._policies = policies(registered, settings.default_concurrency_limit)
+        self._scheduler = Scheduler(
+            engine,
+            self._functions,
+            executors,
+            app=app,
+            node=secrets.token_hex(4),
+            max_result_bytes=settings.max_result_bytes,
+        )
+        capacities = {name: executor.capacity for name, executor in executors.items()}
+        estimator = Estimator(engine, workers(registered, capacities))
+        self._positions = Positions(engine, estimator, settings.max_updates_per_second)
+        links = Links(settings.public_path + settings.path)
+        streams = Streams(engine, estimator, self._positions, settings, links)
+        self._listeners = Listeners(engine, settings.max_streams)
+        self._bodies = BodyReader(settings.body_timeout)
+        answers = Answers(estimator, links)
+        self._submitter = Submitter(
+            engine=engine,
+            scheduler=self._scheduler,
+            listeners=self._listeners,
+            estimator=estimator,
+            streams=streams,
+            bodies=self._bodies,
+            answers=answers,
+            settings=settings,
+            links=links,
+        )
+        self._gate = Gate(
+            scheduler=self._scheduler, listeners=self._listeners, submitter=self._submitter
+        )
+        self.routes = JobRoutes(
+            engine=engine,
+            scheduler=self._scheduler,
+            listeners=self._listeners,
+            estimator=estimator,
+            streams=streams,
+            answers=answers,
+            settings=settings,
+            functions=self._functions,
+        )
+        self._ticker: asyncio.Task[None] | None = None
+        self._inside: dict[str, int] = {}  # jobs of each queue that wait for their own queue
+
+    # Life
+
+    async def start(self) -> None:
+        """Open the engine and begin to work."""
+        settings = self.settings
+        retention = Retention(
+            max_log_events=settings.max_log_events,
+            max_log_bytes=settings.max_log_bytes,
+            result_ttl=settings.result_ttl,
+            max_results=settings.max_results,
+            max_result_bytes=settings.max_result_bytes,
+        )
+        await self._engine.open(self._policies, retention)
+        await self._scheduler.start()
+        self._ticker = asyncio.create_task(self._tick(), name="aioqueue-tick")
+
+    async def _tick(self) -> None:
+        """What is about time happens here, once a second, for everybody."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(_TICK)
+            try:
+                await self._listeners.tick(loop.time())
+                await self._scheduler.tick()
+                await self._positions.tick(loop.time())
+            except Exception:
+                logger.exception("a tick failed; the next one comes in a second")
+
+    async def drain(self) -> None:
+        """Take no more, let what runs end for a while, and end every stream."""
+        self._bodies.abort()
+        await self._scheduler.drain(self.settings.drain_timeout)
+        # Every job has its terminal event now, so every stream ends by itself; who is left over
+        # follows jobs that live elsewhere.
+        await asyncio.sleep(0)
+        self._listeners.drop_all()
+
+    async def stop(self) -> None:
+        """Let everything go."""
+        if self._ticker is not None:
+            self._ticker.cancel()
+            await asyncio.wait([self._ticker])
+        await self._scheduler.close()
+        await self._engine.close()
+
+    # Doors
+
+    def door(self, registered: Registered) -> Door:
+        """How requests and code reach a function."""
+        return Door(self, registered)
+
+    async def answer(
+        self, registered: Registered, request: web.Request, subject: Any
+    ) -> web.StreamResponse:
+        """Answer a request to a function's route."""
+        function = registered.function
+        assert function is not None
+        if function.takes_request and not self._submitter.wants_stream(request):
+            handler = function.handler(subject)
+            return await self.pass_through(registered, request, _answering(handler))
+        return await self._submitter.answer(registered, request, subject)
+
+    async def pass_through(
+        self, registered: Registered, request: web.Request, handler: Handler
+    ) -> web.StreamResponse:
+        """Run a handler when it is its request's turn."""
+        return await self._gate.answer(registered, request, handler)
+
+    # From code
+
+    async def submit(
+        self, registered: Registered, payload: bytes, subject: Any, options: SubmitOptions
+    ) -> str:
+        """Enqueue a job, and answer its id."""
+        around = CURRENT.get(None)
+        owner, metadata = options.owner, options.metadata
+        if around is not None:
+            owner = around.owner if owner is None else owner
+            metadata = around.metadata if metadata is None else metadata
+        record = JobRecord(
+            id=new_job_id(),
+            function=registered.name,
+            queue=registered.queue,
+            payload=payload,
+            node=self._scheduler.node if subject is not None else None,
+            owner=owner,
+            metadata=None if metadata is None else orjson.dumps(metadata),
+            queue_timeout=registered.queue_timeout,
+        )
+        app = around.app if around is not None else self.app
+        local = Local(copy_context(), app, subject)
+        return (await self._submitter.enqueue(registered, record, local, None)).job_id
+
+    async def get(self, job_id: str) -> Snapshot:
+        """The job as it stands."""
+        snapshot = await self._engine.get(job_id)
+        if snapshot is None:
+            raise AioqueueError(f"job {job_id} has ended, and is no longer kept")
+        return snapshot
+
+    async def settled(self, job_id: str) -> Snapshot:
+        """The job, once it has ended."""
+        snapshot = await self.get(job_id)
+        if snapshot.state.terminal:
+            return snapshot
+        queue = snapshot.record.queue
+        inside = self._enter(queue, snapshot)
+        try:
+            await ended(self._engine, [job_id])
+        finally:
+            if inside:
+                self._inside[queue] -= 1
+        return await self.get(job_id)
+
+    def _enter(self, queue: str, snapshot: Snapshot) -> bool:
+        """Note that a job of this queue waits for another one in it.
+
+        Raises:
+            AioqueueError: all slots of the queue are held by jobs that wait for it.
+        """
+        around = CURRENT.get(None)
+        if around is None or self._scheduler.queue_of(around.id) != queue:
+            return False
+        waiting = self._inside.get(queue, 0) + 1
+        limit = self._policies[queue].concurrency_limit
+        if snapshot.state is JobState.QUEUED and limit is not None and waiting >= limit:
+            raise AioqueueError(
+                f"this job would wait for ever: all {limit} slots of the queue {queue!r} are held "
+                "by jobs that wait for it. Give the inner function a queue of its own "
+                "(concurrency_id=…), or raise concurrency_limit."
+            )
+        self._inside[queue] = waiting
+        return True
+
+    async def events(self, job_id: str) -> AsyncIterator[Mapping[str, Any]]:
+        """The durable events of a job."""
+        async for event in follow(self._engine, job_id):
+            yield orjson.loads(event.data)
+
+    async def cancel(self, job_id: str) -> Snapshot:
+        """Cancel a job."""
+        snapshot = await self._scheduler.cancel(job_id, "client")
+        return snapshot if snapshot is not None else await self.get(job_id)
+
+
+def _answering(handler: Handler) -> Handler:
+    """A handler whose value is sent as JSON if it is no response."""
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        value: Any = await handler(request)
+        if isinstance(value, web.StreamResponse):
+            return value
+        return web.Response(body=orjson.dumps(value), content_type="application/json")
+
+    return answer
+
+
+@attrs.frozen(slots=True)
+class Door:
+    """One function of a started app."""
+
+    _runtime: Runtime
+    _registered: Registered
+
+    def serves(self, app: web.Application) -> bool:
+        """Whether that is the root application, or below it."""
+        return app is self._runtime.app or app in sub_apps(self._runtime.app)
+
+    async def pass_through(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Run a handler when it is its request's turn."""
+        return await self._runtime.pass_through(self._registered, request, handler)
+
+    async def answer(self, request: web.Request, subject: Any) -> web.StreamResponse:
+        """Answer a request to the function's route."""
+        return await self._runtime.answer(self._registered, request, subject)
+
+    async def submit(self, payload: bytes, subject: Any, options: SubmitOptions) -> str:
+        """Enqueue a job from code, and answer its id."""
+        return await self._runtime.submit(self._registered, payload, subject, options)
+
+    def events(self, job_id: str) -> AsyncIterator[Mapping[str, Any]]:
+        """The durable events of a job."""
+        return self._runtime.events(job_id)
+
+    async def settled(self, job_id: str) -> Snapshot:
+        """The job, once it has ended."""
+        return await self._runtime.settled(job_id)
+
+    async def get(self, job_id: str) -> Snapshot:
+        """The job as it stands."""
+        return await self._runtime.get(job_id)
+
+    async def cancel(self, job_id: str) -> Snapshot:
+        """Cancel the job."""
+        return await self._runtime.cancel(job_id)

@@ -1,0 +1,297 @@
+"""Settings: what an app may tune, checked before it starts.
+
+``Settings`` are the app's, ``FunctionOptions`` one function's.  Durations are seconds, sizes
+bytes; None switches a bound off.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+import attrs
+
+from ._errors import ConfigurationError
+
+__all__ = ["FunctionOptions", "OnDisconnect", "Settings"]
+
+OnDisconnect = Literal["keep", "cancel"] | float
+Owner = Callable[[Any], Any]
+Metadata = Callable[[Any], Any]
+
+KiB, MiB = 1 << 10, 1 << 20
+
+
+def _fail(owner: object, name: str, value: object, wanted: str) -> ConfigurationError:
+    where = "aioqueue.setup" if isinstance(owner, Settings) else "aioqueue.queued"
+    return ConfigurationError(f"{where}({name}={value!r}): {name} must be {wanted}")
+
+
+def _number(
+    kind: type, *, least: float = 0, above: float | None = None, none: bool = False
+) -> Callable[[Any, Any, Any], None]:
+    """A validator for one number, with a message that says what would be right."""
+    wanted = "a whole number" if kind is int else "a number of seconds"
+    wanted += f" of at least {least:g}" if above is None else f" above {above:g}"
+    wanted += ", or None" if none else ""
+
+    def validate(owner: object, attribute: attrs.Attribute[Any], value: object) -> None:
+        if value is None and none:
+            return
+        right = isinstance(value, int) or (kind is float and isinstance(value, float))
+        if not right or isinstance(value, bool) or not _within(value, least, above):
+            raise _fail(owner, attribute.name, value, wanted)
+
+    return validate
+
+
+def _within(value: Any, least: float, above: float | None) -> bool:
+    # NaN compares false with everything, so it fails both; infinity is no number of anything.
+    return bool(least <= value < float("inf") and (above is None or value > above))
+
+
+def _callable(owner: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if value is not None and not callable(value):
+        raise _fail(owner, attribute.name, value, "a callable that takes the request, or None")
+
+
+def _boolean(owner: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if not isinstance(value, bool):
+        raise _fail(owner, attribute.name, value, "True or False")
+
+
+def _on_disconnect(owner: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if value in ("keep", "cancel") or (value is None and isinstance(owner, FunctionOptions)):
+        return
+    if isinstance(value, bool) or not isinstance(value, int | float) or not _within(value, 0, None):
+        raise _fail(owner, attribute.name, value, '"keep", "cancel", or a number of seconds')
+
+
+def _path(owner: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    empty_allowed = attribute.name == "public_path"
+    if value == "" and empty_allowed:
+        return
+    if not isinstance(value, str) or not value.startswith("/") or value.endswith("/"):
+        raise _fail(
+            owner, attribute.name, value, 'a path such as "/queue", without a "/" at its end'
+        )
+    if any(character in value for character in "{}?#") or not value.isascii():
+        raise _fail(owner, attribute.name, value, "plain text: no {}, ?, # or letters beyond ASCII")
+
+
+def setting(default: Any, doc: str, validator: Callable[[Any, Any, Any], None]) -> Any:
+    """One field, with the text that the reference of settings shows."""
+    return attrs.field(default=default, validator=validator, metadata={"doc": doc})
+
+
+@attrs.frozen(slots=True, kw_only=True)
+class Settings:
+    """The app's settings.
+
+    Pass them to :func:`aioqueue.setup`, as one object or as keywords, or write
+    ``app[aioqueue.SETTINGS]`` before the app starts.  ``AIOQUEUE_<NAME>`` in the environment
+    overrides both (``AIOQUEUE_MAX_THREADS=8``; an empty value is None).
+
+    Raises:
+        ConfigurationError: a value is out of its range; the message says what would be right.
+    """
+
+    path: str = setting("/queue", "Where the queue's own routes live.", _path)
+    public_path: str = setting(
+        "", "What stands before every path where a proxy strips a prefix.", _path
+    )
+    default_concurrency_limit: int | None = setting(
+        1,
+        "How many jobs of a queue run at once where no `concurrency_limit` is set.",
+        _number(int, least=1, none=True),
+    )
+    max_threads: int = setting(
+        40, "How many `def` functions run at once in this process.", _number(int, least=1)
+    )
+    max_tasks: int = setting(
+        1000,
+        "How many `async def` functions and gated requests run at once in this process.",
+        _number(int, least=1),
+    )
+    max_size: int | None = setting(
+        None,
+        "How many jobs of the whole app may wait; one more is refused with a 503.",
+        _number(int, none=True),
+    )
+    max_queued_bytes: int | None = setting(
+        256 * MiB,
+        "How many bytes of arguments may wait in memory.",
+        _number(int, least=1, none=True),
+    )
+    queue_timeout: float | None = setting(
+        None,
+        "Seconds a job may wait; one that waited longer fails without having run.",
+        _number(float, above=0, none=True),
+    )
+    cancel_timeout: float = setting(
+        5.0,
+        "Seconds a cancelled function has to end; after that its job is cancelled for the "
+        "client, while the slot stays taken until the function really ends.",
+        _number(float),
+    )
+    on_disconnect: OnDisconnect = setting(
+        30.0,
+        "What becomes of a job whose only listeners have gone: cancelled after so many seconds "
+        'unless one comes back, "cancel" (at once) or "keep".',
+        _on_disconnect,
+    )
+    drain_timeout: float = setting(
+        8.0, "Seconds that running jobs have to end when the server shuts down.", _number(float)
+    )
+    owner: Owner | None = setting(
+        None,
+        "A callable (or coroutine function) that takes the request and names whose job it is, "
+        "None for nobody's.  Without it, whoever has a job's id may see and cancel it.",
+        _callable,
+    )
+    metadata: Metadata | None = setting(
+        None,
+        "A callable that takes the request and returns what the app wants to keep with the job "
+        "(user, plan, locale): anything with a JSON form.",
+        _callable,
+    )
+    max_body_size: int | None = setting(
+        None,
+        "Bytes a request's body may have; None is the app's `client_max_size`.",
+        _number(int, least=1, none=True),
+    )
+    body_timeout: float = setting(
+        30.0, "Seconds a request's body may take to arrive.", _number(float, above=0)
+    )
+    prefer_wait_max: float = setting(
+        60.0, "Seconds that `Prefer: wait` may hold a request at most.", _number(float)
+    )
+    ping_interval: float = setting(
+        15.0, "Seconds of silence on a stream before a comment is sent.", _number(float, above=0)
+    )
+    send_timeout: float = setting(
+        120.0,
+        "Seconds a client may leave a stream unread before it is dropped.",
+        _number(float, above=0),
+    )
+    max_streams: int = setting(
+        10_000, "How many streams and waiting requests may be open.", _number(int, least=1)
+    )
+    max_jobs_per_stream: int = setting(
+        50, "How many jobs one stream may follow.", _number(int, least=1)
+    )
+    max_updates_per_second: int = setting(
+        2000,
+        "How many position updates are sent a second, to all together.",
+        _number(int, least=1),
+    )
+    max_log_events: int = setting(
+        10_000,
+        "How many events of a job are kept for readers who come back.",
+        _number(int, least=1),
+    )
+    max_log_bytes: int = setting(
+        MiB,
+        "How many bytes of a job's events are kept; the last event is not counted.",
+        _number(int, least=1),
+    )
+    result_ttl: float = setting(
+        600.0, "Seconds that an ended job and its result are kept.", _number(float, above=0)
+    )
+    max_results: int = setting(
+        10_000, "How many ended jobs are kept; the oldest go first.", _number(int, least=1)
+    )
+    max_result_bytes: int = setting(
+        256 * MiB,
+        "How many bytes of results are kept; a single result above it fails its job.",
+        _number(int, least=1),
+    )
+    public_status: bool = setting(
+        True, "Whether everyone may read the counts at `<path>/status`.", _boolean
+    )
+
+    def overridden(self, environ: Mapping[str, str] = os.environ) -> Settings:
+        """These settings, with what ``AIOQUEUE_<NAME>`` in the environment says on top."""
+        changes = {
+            field.name: _read(field, environ[name])
+            for field in attrs.fields(Settings)
+            if (name := f"AIOQUEUE_{field.name.upper()}") in environ
+        }
+        return attrs.evolve(self, **changes) if changes else self
+
+
+def _read(field: attrs.Attribute[Any], text: str) -> Any:
+    """One environment value, by the type its field declares."""
+    name, kind = f"AIOQUEUE_{field.name.upper()}", str(field.type)
+    try:
+        if field.name in ("owner", "metadata"):
+            raise ConfigurationError(f"{name}: a callable can't come from the environment")
+        if text == "" and "None" in kind:
+            return None
+        if kind == "bool":
+            return {"true": True, "1": True, "false": False, "0": False}[text.strip().lower()]
+        if kind.startswith("str"):
+            return text
+        if field.name == "on_disconnect" and text in ("keep", "cancel"):
+            return text
+        return int(text) if kind.startswith("int") else float(text)
+    except (KeyError, ValueError) as error:
+        if isinstance(error, ConfigurationError):
+            raise
+        raise ConfigurationError(f"{name}={text!r}: expected {kind}") from None
+
+
+def _concurrency_limit(owner: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if value is None or value == "default":
+        return
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise _fail(
+            owner,
+            attribute.name,
+            value,
+            'a whole number of at least 1, None (as many as there are workers) or "default"',
+        )
+
+
+def _name(owner: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if value is not None and not (isinstance(value, str) and value and value.isprintable()):
+        raise _fail(owner, attribute.name, value, "a printable name, or None")
+
+
+@attrs.frozen(slots=True, kw_only=True)
+class FunctionOptions:
+    """What ``@queued`` says of one function; None means "as the app's setting says".
+
+    Raises:
+        ConfigurationError: a value is out of its range; the message says what would be right.
+    """
+
+    name: str | None = setting(None, "The function's name; else its own.", _name)
+    concurrency_limit: int | Literal["default"] | None = setting(
+        "default",
+        "How many run at once: a number, None (as many as there are workers) or "
+        '"default" (`default_concurrency_limit`).',
+        _concurrency_limit,
+    )
+    concurrency_id: str | None = setting(
+        None, "Functions with the same id share one queue and its lowest limit.", _name
+    )
+    max_size: int | None = setting(
+        None, "How many jobs of this function may wait.", _number(int, none=True)
+    )
+    queue_timeout: float | None = setting(
+        None, "Seconds a job of this function may wait.", _number(float, above=0, none=True)
+    )
+    cancel_timeout: float | None = setting(
+        None, "Seconds this function has to end when cancelled.", _number(float, none=True)
+    )
+    on_disconnect: OnDisconnect | None = setting(
+        None, "What becomes of a job whose listeners have gone.", _on_disconnect
+    )
+    max_body_size: int | None = setting(
+        None, "Bytes a request's body may have.", _number(int, least=1, none=True)
+    )
+    metadata: Metadata | None = setting(
+        None, "A callable that returns what to keep with the job.", _callable
+    )

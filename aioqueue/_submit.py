@@ -1,0 +1,323 @@
+"""A request to a queued function: checked, read, enqueued, answered.
+
+The order matters, and is the order of the methods below: whatever can be refused is refused before
+the body is read, the body is whole before anything is queued, and a stream has its place before
+there is a job.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import logging
+import secrets
+from collections.abc import Callable
+from contextvars import copy_context
+from typing import Any
+
+import attrs
+import orjson
+from aiohttp import hdrs, web
+
+from ._admission import retry_after
+from ._answers import Answers
+from ._bodies import BodyReader
+from ._errors import Problem, Refused
+from ._eventlog import Reader
+from ._job import BEGINNING, JobRecord, Snapshot
+from ._listeners import Listeners, Place
+from ._negotiation import Mode, Preferences, choose_mode, preferences
+from ._parameters import Received
+from ._positions import Estimator
+from ._problems import refusal_response
+from ._registry import Registered
+from ._resource import Links
+from ._scheduler import Local, Scheduler
+from ._settings import Settings
+from ._sse import Streams
+from ._waiting import wait_for_end
+from .engines.base import Dedup, Engine, Enqueued
+
+__all__ = ["Submitter", "ask", "close_after"]
+
+logger = logging.getLogger("aioqueue")
+
+_STRANGERS_KEY = 16
+"""The least length of an Idempotency-Key that nobody owns: strangers share its scope."""
+
+
+async def ask(hook: Callable[[Any], Any] | None, request: web.Request) -> Any:
+    """What a hook of the app says of a request.
+
+    Raises:
+        Refused: the hook failed; its traceback is in the log.
+    """
+    if hook is None:
+        return None
+    try:
+        answer = hook(request)
+        return await answer if inspect.isawaitable(answer) else answer
+    except web.HTTPException:
+        raise
+    except Exception as error:
+        logger.exception("the hook %r failed", hook, exc_info=error)
+        raise Refused(Problem.of("internal_error", "The server made a mistake.")) from None
+
+
+async def close_after(request: web.Request, response: web.StreamResponse) -> web.StreamResponse:
+    """Answer a request whose body is not read to its end, and close the connection.
+
+    aiohttp would linger on the rest for ten seconds, also while it shuts down.
+    """
+    if request.content.is_eof():
+        return response
+    response.force_close()
+    try:
+        await response.prepare(request)
+        await response.write_eof()
+    except ConnectionError:
+        return response
+    if request.transport is not None:
+        request.transport.close()
+    return response
+
+
+def owner_text(owner: object) -> str | None:
+    """An owner as it is stored and compared."""
+    return None if owner is None else str(owner)
+
+
+@attrs.frozen(slots=True, kw_only=True)
+class Submitter:
+    """Answers requests to queued functions."""
+
+    engine: Engine
+    scheduler: Scheduler
+    listeners: Listeners
+    estimator: Estimator
+    streams: Streams
+    bodies: BodyReader
+    answers: Answers
+    settings: Settings
+    links: Links
+
+    async def answer(
+        self, function: Registered, request: web.Request, subject: Any
+    ) -> web.StreamResponse:
+        """Answer a request: 202, the result, or a stream."""
+        try:
+            return await self._answer(function, request, subject)
+        except Refused as refused:
+            response = refusal_response(refused, request)
+            response.headers[hdrs.VARY] = "Accept, Prefer"
+            return await close_after(request, response)
+
+    @staticmethod
+    def wants_stream(request: web.Request) -> bool:
+        """Whether the request asks for Server-Sent Events."""
+        return _mode(request) is Mode.STREAM
+
+    async def _answer(
+        self, function: Registered, request: web.Request, subject: Any
+    ) -> web.StreamResponse:
+        if request.method == hdrs.METH_GET and "Last-Event-ID" in request.headers:
+            # An EventSource that comes back would run the job again; 204 tells it to stop.
+            return web.Response(status=204)
+        await self.refuse_early(function, request)
+        record, local, dedup = await self._receive(function, request, subject)
+        prefer = preferences(request.headers.getall("Prefer", ()))
+        mode = _mode(request)
+        if mode is Mode.ACCEPTED:
+            record = attrs.evolve(record, grace=None)
+            enqueued = await self.enqueue(function, record, local, dedup)
+            await self.engine.attend([enqueued.job_id], None)
+            response = await self.answers.accepted(await self._snapshot(enqueued.job_id))
+            if prefer.respond_async:
+                response.headers["Preference-Applied"] = "respond-async"
+            return _decorated(response, enqueued)
+        with self.listeners.place() as place:
+            enqueued = await self.enqueue(function, record, local, dedup)
+            if mode is Mode.STREAM:
+                return await self._stream(place, request, enqueued)
+            return await self._wait(place, request, enqueued, prefer)
+
+    # Before anything is queued
+
+    async def refuse_early(self, function: Registered, request: web.Request) -> None:
+        """Refuse before the body is read what would be refused after it.
+
+        A body that is here already costs nothing to read, so the atomic check decides then.
+
+        Raises:
+            Refused: 503.
+        """
+        if not self.scheduler.accepting:
+            raise Refused(Problem.of("shutting_down", "The server is shutting down."), 5)
+        if request.content.is_eof() or "Idempotency-Key" in request.headers:
+            return
+        stats = await self.engine.stats(function.queue)
+        size = stats.waiting.get(function.name, 0)
+        bound = function.options.max_size
+        if bound is not None and size >= bound and size:
+            raise await self._full(function, Enqueued("queue_full", "", size, bound))
+
+    async def _receive(
+        self, function: Registered, request: web.Request, subject: Any
+    ) -> tuple[JobRecord, Local, Dedup | None]:
+        """Read and check the request, and make the record of its job."""
+        plain = function.function
+        assert plain is not None
+        owner = owner_text(await ask(self.settings.owner, request))
+        key = _idempotency_key(request, owner)
+        metadata = await self._metadata(function, request)
+        payload, clone, dedup = b"", None, None
+        if plain.takes_request:
+            clone = await self.bodies.clone(request, function.max_body_size)
+        else:
+            received = await self.bodies.receive(request, plain.signature, function.max_body_size)
+            payload = plain.signature.payload_of(received)
+            if key is not None:
+                scope = f"{owner} {request.method} {request.path}"
+                dedup = Dedup(scope, key, _fingerprint(request, received))
+        record = JobRecord(
+            id=new_job_id(),
+            function=function.name,
+            queue=function.queue,
+            payload=payload,
+            node=self.scheduler.node if plain.takes_request or plain.is_method else None,
+            owner=owner,
+            metadata=metadata,
+            grace=function.grace,
+            queue_timeout=function.queue_timeout,
+        )
+        return record, Local(copy_context(), request.app, subject, clone), dedup
+
+    async def _metadata(self, function: Registered, request: web.Request) -> bytes | None:
+        hook = function.options.metadata or self.settings.metadata
+        value = await ask(hook, request)
+        try:
+            return None if value is None else orjson.dumps(value)
+        except TypeError as error:
+            logger.error("the metadata hook %r returned no JSON: %s", hook, error)
+            raise Refused(Problem.of("internal_error", "The server made a mistake.")) from None
+
+    # Queued
+
+    async def enqueue(
+        self, function: Registered, record: JobRecord, local: Local, dedup: Dedup | None
+    ) -> Enqueued:
+        """Enqueue a job, or find the one that has its key.
+
+        Raises:
+            Refused: there is no room, or the key was used for something else.
+        """
+        if not self.scheduler.accepting:
+            raise Refused(Problem.of("shutting_down", "The server is shutting down."), 5)
+        enqueued = await self.scheduler.submit(record, function.limits, local, dedup)
+        if enqueued.outcome in ("accepted", "duplicate"):
+            return enqueued
+        if enqueued.outcome == "conflict":
+            detail = "This Idempotency-Key belongs to a request with other contents."
+            raise Refused(Problem.of("idempotency_key_reused", detail))
+        raise await self._full(function, enqueued)
+
+    async def _full(self, function: Registered, enqueued: Enqueued) -> Refused:
+        """The refusal of a job there is no room for, with the time until there is some."""
+        estimate = await self.estimator.joining(function.name, function.queue)
+        size, bound, eta = enqueued.queue_size, enqueued.max_size, estimate.eta
+        seconds = retry_after(None if eta is None else eta / max(1, size))
+        detail = f"The queue is full ({size} waiting). Please try again in about {seconds} s."
+        if enqueued.outcome == "quota_exceeded":
+            detail = f"You have {size} jobs waiting already. Please wait for one of them."
+        problem = Problem.of(enqueued.outcome, detail, queue_size=size, max_size=bound, eta=eta)
+        return Refused(problem, seconds)
+
+    async def _snapshot(self, job_id: str) -> Snapshot:
+        snapshot = await self.engine.get(job_id)
+        if snapshot is None:
+            # Bounds so tight that a job is forgotten the moment it ends.
+            raise Refused(Problem.of("not_found", "The job has ended and is no longer kept."))
+        return snapshot
+
+    # Answered
+
+    async def _stream(
+        self, place: Place, request: web.Request, enqueued: Enqueued
+    ) -> web.StreamResponse:
+        headers: dict[str, str] = {hdrs.LOCATION: self.links.job(enqueued.job_id)}
+        if enqueued.outcome == "duplicate":
+            headers["Idempotency-Replayed"] = "true"
+        reader = Reader(self.engine, {enqueued.job_id: BEGINNING})
+        stream = place.listener = self.streams.open(request, reader, headers)
+        return await self.streams.serve(stream)
+
+    async def _wait(
+        self, place: Place, request: web.Request, enqueued: Enqueued, prefer: Preferences
+    ) -> web.StreamResponse:
+        seconds = min(prefer.wait or 0, int(self.settings.prefer_wait_max))
+        ended = await wait_for_end(self.engine, place, request, enqueued.job_id, seconds)
+        if ended:
+            response = self.answers.result(await self._snapshot(enqueued.job_id))
+        else:
+            if not (place.listener and place.listener.dropped):
+                await self.engine.attend([enqueued.job_id], None)
+            response = await self.answers.accepted(await self._snapshot(enqueued.job_id))
+        response.headers["Preference-Applied"] = f"wait={seconds}"
+        return _decorated(response, enqueued)
+
+
+def _mode(request: web.Request) -> Mode:
+    accept = ",".join(request.headers.getall(hdrs.ACCEPT, ()))
+    return choose_mode(accept, preferences(request.headers.getall("Prefer", ())))
+
+
+def _decorated(response: web.Response, enqueued: Enqueued) -> web.Response:
+    response.headers[hdrs.VARY] = "Accept, Prefer"
+    if enqueued.outcome == "duplicate":
+        response.headers["Idempotency-Replayed"] = "true"
+    return response
+
+
+def new_job_id() -> str:
+    """An id that can't be guessed: whoever has it may see the job, where no owner is set."""
+    return secrets.token_urlsafe(16)
+
+
+def _idempotency_key(request: web.Request, owner: str | None) -> str | None:
+    """The key in the ``Idempotency-Key`` header (IETF draft): a quoted string or a bare token.
+
+    Raises:
+        Refused: 400, it can't be read or is too easy to guess.
+    """
+    lines = request.headers.getall("Idempotency-Key", ())
+    if not lines:
+        return None
+    key = lines[0].strip()
+    if len(key) >= 2 and key[0] == key[-1] == '"':
+        key = key[1:-1]
+    visible = key.isascii() and all("!" <= letter <= "~" for letter in key)
+    if len(lines) > 1 or not visible or not 1 <= len(key) <= 255:
+        detail = "Send one Idempotency-Key of 1 to 255 visible ASCII characters."
+        raise Refused(Problem.of("idempotency_key_invalid", detail))
+    if owner is None and len(key) < _STRANGERS_KEY:
+        detail = f"An Idempotency-Key needs {_STRANGERS_KEY} characters here, hard to guess."
+        raise Refused(Problem.of("idempotency_key_invalid", detail))
+    return key
+
+
+def _fingerprint(request: web.Request, received: Received) -> bytes:
+    """What makes two requests the same: query, media type and body.
+
+    Of a form its parts: each retry has another boundary.
+    """
+    digest = hashlib.sha256()
+    parts = [request.query_string.encode(), request.content_type.encode()]
+    parts += [received.json or b"", received.whole or b""]
+    for name, value in received.fields:
+        parts += [name.encode(), value.encode()]
+    for name, content in received.files:
+        parts += [name.encode(), content]
+    for part in parts:
+        digest.update(len(part).to_bytes(8, "big"))
+        digest.update(part)
+    return digest.digest()

@@ -1,0 +1,36 @@
+"""Waiting for a job to end, as long as the client is willing to and is still there."""
+
+from __future__ import annotations
+
+import asyncio
+
+from aiohttp import web
+
+from ._eventlog import Reader
+from ._job import BEGINNING
+from ._listeners import Listener, Place
+from .engines.base import Engine
+
+__all__ = ["wait_for_end"]
+
+
+async def wait_for_end(
+    engine: Engine, place: Place, request: web.Request, job_id: str, seconds: float
+) -> bool:
+    """Wait until a job has ended, at most so many seconds.  Answers whether it has."""
+    loop = asyncio.get_running_loop()
+    until = loop.time() + seconds
+    with Reader(engine, {job_id: BEGINNING}) as reader:
+        listener = place.listener = Listener(request, (job_id,), reader.wake)
+        await asyncio.sleep(0)  # a job that is quick has ended by the next turn of the loop
+        await reader.read()
+        if not reader.cursors:
+            return True
+        timer = loop.call_at(until, reader.wake)
+        try:
+            while reader.cursors and not listener.dropped and loop.time() < until:
+                await reader.wait()
+                await reader.read()
+        finally:
+            timer.cancel()
+        return not reader.cursors

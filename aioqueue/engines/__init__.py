@@ -1,0 +1,1 @@
+"""Engines: what stores jobs and decides who may run."""

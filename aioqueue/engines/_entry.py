@@ -1,0 +1,259 @@
+"""What the memory engine stores of one job, and of what it said."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+import orjson
+
+from .._durations import Durations
+from .._errors import Problem
+from .._job import (
+    TERMINAL,
+    Content,
+    Emission,
+    Event,
+    EventId,
+    JobRecord,
+    JobState,
+    Outcome,
+    Snapshot,
+)
+from .base import EventPage, Retention
+
+__all__ = ["Entry", "Log"]
+
+
+def encode(job_id: str, kind: str, fields: bytes = b"{}") -> bytes:
+    """The JSON object of an event: its type and job, then whatever else it holds."""
+    head = b'{"type":"%b","job":"%b"' % (kind.encode(), job_id.encode())
+    return head + (b"}" if fields == b"{}" else b"," + fields[1:])
+
+
+class Log:
+    """The durable events of a job's current attempt: a ring that remembers how far it got."""
+
+    __slots__ = ("_bytes", "_events", "_start", "attempt", "number")
+
+    def __init__(self) -> None:
+        self.attempt = 1
+        self.number = 0
+        self._events: list[Event | None] = []
+        self._start = 0  # index of the oldest event that is kept
+        self._bytes = 0
+
+    @property
+    def last(self) -> EventId:
+        """The place of the newest event."""
+        return EventId(self.attempt, self.number)
+
+    def restart(self) -> None:
+        """Begin the log of another attempt."""
+        self.attempt += 1
+        self.number = 0
+        self._events = []
+        self._start = self._bytes = 0
+
+    def append(self, job_id: str, kind: str, data: bytes) -> None:
+        """Add an event, whatever the bounds say: see ``trim``."""
+        self.number += 1
+        self._events.append(Event(job_id, EventId(self.attempt, self.number), kind, data))
+        self._bytes += len(data)
+
+    def trim(self, retention: Retention) -> None:
+        """Let the oldest events go until the rest is within its bounds."""
+        events = self._events
+        while len(events) - self._start > 1 and (
+            self._bytes > retention.max_log_bytes
+            or len(events) - self._start > retention.max_log_events
+        ):
+            oldest = events[self._start]
+            self._bytes -= len(oldest.data) if oldest else 0
+            events[self._start] = None
+            self._start += 1
+        # Moving the rest up now and then keeps dropping one event O(1) on the whole.
+        if self._start > 64 and self._start * 2 > len(events):
+            del events[: self._start]
+            self._start = 0
+
+    def page(self, after: EventId, ended: bool) -> EventPage:
+        """What stands after an event; the whole log if that place is not in it."""
+        first = self.number - (len(self._events) - self._start) + 1
+        seen = after.number
+        if after.attempt != self.attempt or seen > self.number:
+            seen = 0
+        truncated = seen + 1 < first
+        start = self._start if truncated else self._start + seen + 1 - first
+        return EventPage(self._events[start:], truncated, ended)  # type: ignore[arg-type]
+
+
+class Entry:
+    """One job: what was accepted, and everything that has happened to it since."""
+
+    __slots__ = (
+        "cancel_reason",
+        "claim",
+        "created",
+        "dedup",
+        "due",
+        "finished",
+        "group",
+        "key",
+        "listened_until",
+        "log",
+        "order",
+        "outcome",
+        "progress",
+        "record",
+        "sequence",
+        "started",
+        "state",
+        "watchers",
+    )
+
+    def __init__(self, record: JobRecord, sequence: int, now: float) -> None:
+        self.record = record
+        self.sequence = sequence
+        self.created = now
+        self.order: float = 0.0
+        self.key: tuple[float, int, Entry] | None = None  # its place in line, while it has one
+        self.state = JobState.QUEUED
+        self.log = Log()
+        self.claim: str | None = None
+        self.started: float | None = None
+        self.finished: float | None = None
+        self.cancel_reason: str | None = None
+        self.progress: bytes | None = None
+        self.outcome: Outcome | None = None
+        self.listened_until: float | None = None  # None: nobody needs to listen
+        self.due: int | None = None  # the second at which the reaper looks at it
+        self.dedup: tuple[str, str] | None = None
+        self.group: str | None = None
+        self.watchers: tuple[Callable[[str], None], ...] = ()
+
+    def notify(self) -> None:
+        """Tell whoever watches that the log has grown."""
+        for wake in self.watchers:
+            wake(self.record.id)
+
+    def start(self, claim: str, now: float, durations: Durations | None) -> None:
+        """Begin an attempt."""
+        job_id = self.record.id
+        if self.started is not None:
+            self.log.restart()
+            self.log.append(job_id, "restarted", encode(job_id, "restarted"))
+        self.state = JobState.RUNNING
+        self.claim = claim
+        self.started = now
+        self.progress = None
+        eta = b"%.3f" % durations.quantile(0.5) if durations else b"null"
+        self.log.append(job_id, "started", encode(job_id, "started", b'{"eta":%b}' % eta))
+        self.notify()
+
+    def give_back(self) -> None:
+        """The attempt is over without an end; the job waits again."""
+        self.state = JobState.QUEUED
+        self.claim = None
+
+    def say(self, emission: Emission, retention: Retention) -> None:
+        """Add what the running function said."""
+        if not emission.durable:
+            self.progress = emission.fields
+            return
+        data = encode(self.record.id, emission.type, emission.fields)
+        self.log.append(self.record.id, emission.type, data)
+        self.log.trim(retention)
+
+    def end(self, outcome: Outcome, now: float) -> None:
+        """Reach a terminal state, with its event."""
+        job_id = self.record.id
+        if outcome.state is JobState.CANCELLED and outcome.reason is None:
+            outcome = attrs.evolve(outcome, reason=self.cancel_reason)
+        self.state = outcome.state
+        self.outcome = outcome
+        self.finished = now
+        self.listened_until = None
+        kind = outcome.state.value
+        self.log.append(job_id, kind, encode(job_id, kind, terminal_fields(outcome)))
+        self.notify()
+
+    @property
+    def result_size(self) -> int:
+        """The bytes its result takes."""
+        outcome = self.outcome
+        return len(outcome.result.body) if outcome is not None and outcome.result else 0
+
+    # Deadlines
+
+    def next_deadline(self) -> float | None:
+        """When time will next ask something of this job."""
+        times = []
+        if self.listened_until is not None and self.record.grace is not None:
+            times.append(self.listened_until + self.record.grace)
+        if self.record.queue_timeout is not None and self.state is JobState.QUEUED:
+            times.append(self.created + self.record.queue_timeout)
+        return min(times, default=None)
+
+    def unheard(self, now: float) -> bool:
+        """Whether it is attached, and nobody has listened for longer than its grace."""
+        return (
+            self.listened_until is not None
+            and self.record.grace is not None
+            and now > self.listened_until + self.record.grace
+        )
+
+    def waited_too_long(self, now: float) -> bool:
+        """Whether it waits, and longer than it may."""
+        return (
+            self.record.queue_timeout is not None
+            and self.state is JobState.QUEUED
+            and now > self.created + self.record.queue_timeout
+        )
+
+    def queue_timeout_outcome(self) -> Outcome:
+        """How a job ends that waited too long."""
+        detail = f"The job did not start within {self.record.queue_timeout:g} s."
+        problem = Problem.of("queue_timeout", detail)
+        return Outcome(self.record.id, JobState.FAILED, error=problem.to_json())
+
+    def snapshot(self, result_ttl: float) -> Snapshot:
+        """The job as it stands."""
+        outcome = self.outcome
+        return Snapshot(
+            record=self.record,
+            state=self.state,
+            created=self.created,
+            started=self.started,
+            finished=self.finished,
+            expires=None if self.finished is None else self.finished + result_ttl,
+            last=self.log.last,
+            cancel_requested=self.cancel_reason is not None and self.state not in TERMINAL,
+            progress=self.progress,
+            result=outcome.result if outcome else None,
+            error=outcome.error if outcome else None,
+            reason=outcome.reason if outcome else None,
+        )
+
+
+def terminal_fields(outcome: Outcome) -> bytes:
+    """What a terminal event holds besides its type and job."""
+    if outcome.state is JobState.SUCCEEDED:
+        return _result_fields(outcome.result)
+    if outcome.state is JobState.FAILED:
+        return b'{"error":%b}' % (outcome.error or b"null")
+    return orjson.dumps({"reason": outcome.reason})
+
+
+def _result_fields(result: Content | None) -> bytes:
+    if result is None:
+        return b'{"result":null}'
+    if result.is_json:
+        return b'{"result":%b}' % result.body
+    file: dict[str, Any] = {
+        "content_type": result.content_type,
+        "size": len(result.body),
+        "name": result.name,
+    }
+    return b'{"result":null,"file":%b}' % orjson.dumps(file)

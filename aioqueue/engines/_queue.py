@@ -1,0 +1,221 @@
+"""One queue of the memory engine: who waits in which order, and who holds its slots."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from .._durations import Durations
+from .._job import (
+    Claim,
+    Demand,
+    JobRecord,
+    Order,
+    QueuePolicy,
+    QueueStats,
+    RunningClaim,
+)
+from ._entry import Entry
+from ._line import Line
+
+__all__ = ["Queue"]
+
+
+class Slot(NamedTuple):
+    """A running slot, and what holds it."""
+
+    claim: Claim
+    started: float
+
+
+class Queue:
+    """The lines, the order, the per-client caps and the slots of one queue."""
+
+    def __init__(self, name: str, policy: QueuePolicy) -> None:
+        self.name = name
+        self.override: int | None = None
+        self.slots: dict[str, Slot] = {}
+        self.durations: dict[str, Durations] = {}
+        self._policy = policy
+        self._lines: dict[tuple[str, str | None], Line] = {}  # by function and node
+        self._waiting: dict[str, int] = {}  # by function, held ones included
+        self._turn = 0.0  # V of the fair order
+        self._turns: dict[str, Line] = {}  # of each client's waiting jobs
+        self._admitted: dict[str, int] = {}  # jobs of each client in line or running
+        self._held: dict[str, deque[Entry]] = {}  # beside the line: their client is at its cap
+
+    @property
+    def limit(self) -> int | None:
+        """How many claims may run at once."""
+        return self._policy.concurrency_limit if self.override is None else self.override
+
+    @property
+    def has_slot(self) -> bool:
+        """Whether another claim may run."""
+        limit = self.limit
+        return limit is None or len(self.slots) < limit
+
+    @property
+    def waiting(self) -> int:
+        """How many jobs wait, in line or held."""
+        return sum(self._waiting.values())
+
+    def starts_at_once(self, record: JobRecord) -> bool:
+        """Whether a job that joined now would not wait: nobody is before it, a slot is free."""
+        return not self.waiting and self.has_slot and not self._at_cap(record)
+
+    def _at_cap(self, record: JobRecord) -> bool:
+        cap = self._policy.max_running_per_client
+        return (
+            cap is not None
+            and record.client is not None
+            and self._admitted.get(record.client, 0) >= cap
+        )
+
+    # Joining and leaving
+
+    def enter(self, entry: Entry) -> None:
+        """A job begins to wait: its order is fixed now."""
+        entry.order = self._order(entry)
+        self._count(entry, 1)
+        if self._at_cap(entry.record):
+            assert entry.record.client is not None
+            self._held.setdefault(entry.record.client, deque()).append(entry)
+        else:
+            self._join(entry)
+
+    def come_back(self, entry: Entry) -> None:
+        """A job that ran waits again, at its old place."""
+        self._count(entry, 1)
+        self._line_up(entry)
+
+    def _join(self, entry: Entry) -> None:
+        client = entry.record.client
+        if client is not None:
+            self._admitted[client] = self._admitted.get(client, 0) + 1
+        self._line_up(entry)
+
+    def _line_up(self, entry: Entry) -> None:
+        entry.key = (entry.order, entry.sequence, entry)
+        place = (entry.record.function, entry.record.node)
+        line = self._lines.get(place)
+        if line is None:
+            line = self._lines[place] = Line()
+        line.add(entry.key)
+
+    def start(self, entry: Entry) -> None:
+        """A job leaves the line to run."""
+        self._step_out(entry)
+
+    def leave(self, entry: Entry) -> None:
+        """A job stops waiting and will not run."""
+        if entry.key is None:
+            self._count(entry, -1)
+            assert entry.record.client is not None
+            held = self._held[entry.record.client]
+            held.remove(entry)
+            if not held:
+                del self._held[entry.record.client]
+        else:
+            self._step_out(entry)
+            self.finish(entry)
+
+    def _step_out(self, entry: Entry) -> None:
+        self._count(entry, -1)
+        self._lines[entry.record.function, entry.record.node].remove(entry.key)
+        entry.key = None
+
+    def finish(self, entry: Entry) -> None:
+        """A job no longer counts against its client's cap; one that was held may join."""
+        client = entry.record.client
+        if client is None:
+            return
+        self._admitted[client] -= 1
+        if not self._admitted[client]:
+            del self._admitted[client]
+        held = self._held.get(client)
+        if held:
+            self._join(held.popleft())
+            if not held:
+                del self._held[client]
+
+    def _count(self, entry: Entry, step: int) -> None:
+        """Keep the counts of what waits, and the turns that a fair order gives out."""
+        record = entry.record
+        self._waiting[record.function] = self._waiting.get(record.function, 0) + step
+        if self._policy.order is not Order.FAIR or record.client is None:
+            return
+        turns = self._turns.setdefault(record.client, Line())
+        if step > 0:
+            turns.add((entry.order, entry.sequence))
+        else:
+            turns.remove((entry.order, entry.sequence))
+            if not turns:
+                del self._turns[record.client]
+
+    def _order(self, entry: Entry) -> float:
+        record = entry.record
+        if self._policy.order is Order.ARRIVAL:
+            return entry.sequence
+        if self._policy.order is Order.PRIORITY:
+            return entry.created - record.priority * self._policy.priority_step
+        turns = None if record.client is None else self._turns.get(record.client)
+        last: float = turns.last[0] if turns else self._turn
+        return max(self._turn, last) + 1
+
+    # Who is next
+
+    def head(self, worker: str, demands: Mapping[str, Demand]) -> Entry | None:
+        """The first in line among the functions that this worker runs."""
+        best = None
+        for (function, node), line in self._lines.items():
+            if line and function in demands and (node is None or node == worker):
+                first = line.first
+                if best is None or first < best:
+                    best = first
+        return None if best is None else best[2]
+
+    def mates(self, head: Entry, count: int) -> Sequence[Entry]:
+        """The head and those of its own kind behind it, up to ``count``."""
+        if count == 1:
+            return (head,)
+        line = self._lines[head.record.function, head.record.node]
+        return [entry for _, _, entry in line.head(count)]
+
+    def ahead(self, key: tuple[float, int, Entry]) -> dict[str, int]:
+        """How many jobs of each function stand before this place."""
+        counts: dict[str, int] = {}
+        place = key[:2]
+        for (function, _), line in self._lines.items():
+            before = line.rank(place)
+            if before:
+                counts[function] = counts.get(function, 0) + before
+        return counts
+
+    # Slots
+
+    def take_slot(self, claim: Claim, order: float, now: float) -> None:
+        """A claim begins to run; ``order`` is that of its head."""
+        self._turn = max(self._turn, order)
+        self.slots[claim.id] = Slot(claim, now)
+
+    def free_slot(self, claim: Claim) -> None:
+        """A claim has ended, and so has its work."""
+        del self.slots[claim.id]
+
+    def measure(self, claim: Claim, now: float) -> None:
+        """Remember how long a claim's work took."""
+        durations = self.durations.get(claim.function)
+        if durations is None:
+            durations = self.durations[claim.function] = Durations()
+        durations.add(now - self.slots[claim.id].started)
+
+    def stats(self) -> QueueStats:
+        """The counts, as they are now."""
+        return QueueStats(
+            concurrency_limit=self.limit,
+            waiting={name: count for name, count in self._waiting.items() if count},
+            running=[RunningClaim(claim.function, at) for claim, at in self.slots.values()],
+            durations=self.durations,
+        )

@@ -1,0 +1,389 @@
+"""The public face: ``queued``, ``setup``, ``middleware`` and ``run_app``.
+
+This is where everything is put together, and the only module that names an engine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Literal, ParamSpec, TypeVar, overload
+
+import attrs
+from aiohttp import hdrs, web
+
+from ._errors import ConfigurationError
+from ._executors import THREAD_NAME
+from ._function import QueuedFunction, mark_as_coroutine_function
+from ._registry import Registered, discover, queued_handlers, register
+from ._routes import ROUTES
+from ._runtime import Door, Runtime
+from ._settings import FunctionOptions, Metadata, OnDisconnect, Settings
+from .engines.memory import MemoryEngine
+
+__all__ = ["SETTINGS", "middleware", "queued", "run_app", "setup"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+SETTINGS: web.AppKey[Settings] = web.AppKey("aioqueue_settings", Settings)
+"""``app[aioqueue.SETTINGS]``: the app's settings, to be changed until it starts."""
+
+_RUNTIME: web.AppKey[list[Runtime]] = web.AppKey("aioqueue_runtime", list)
+_FUNCTIONS: web.AppKey[tuple[Any, ...]] = web.AppKey("aioqueue_functions", tuple)
+
+
+# @queued
+
+
+@overload
+def queued(function: Callable[P, Awaitable[R]], /) -> QueuedFunction[P, R]: ...
+@overload
+def queued(function: Callable[P, R], /) -> QueuedFunction[P, R]: ...
+@overload
+def queued(
+    *,
+    name: str | None = None,
+    concurrency_limit: int | Literal["default"] | None = "default",
+    concurrency_id: str | None = None,
+    max_size: int | None = None,
+    queue_timeout: float | None = None,
+    cancel_timeout: float | None = None,
+    on_disconnect: OnDisconnect | None = None,
+    max_body_size: int | None = None,
+    metadata: Metadata | None = None,
+) -> _Decorator: ...
+def queued(
+    function: Callable[..., Any] | None = None,
+    /,
+    *,
+    name: str | None = None,
+    concurrency_limit: int | Literal["default"] | None = "default",
+    concurrency_id: str | None = None,
+    max_size: int | None = None,
+    queue_timeout: float | None = None,
+    cancel_timeout: float | None = None,
+    on_disconnect: OnDisconnect | None = None,
+    max_body_size: int | None = None,
+    metadata: Metadata | None = None,
+) -> Any:
+    """Give a function a queue.  Works with and without parentheses.
+
+    The function is then a handler for a route.  Its parameters are filled from the path, the
+    query, and the JSON object or form in the body, and checked against their annotations; an
+    ``async def`` that takes the ``web.Request`` instead runs as the handler it is, in its turn.
+    ``def`` runs in a thread, ``async def`` on the loop.
+
+    Args:
+        function: the function, where there are no parentheses.
+        name: what it is called in events and counts; else its own name.
+        concurrency_limit: how many run at once: a number, None for as many as there are workers,
+            ``"default"`` for the app's ``default_concurrency_limit``, which is 1.
+        concurrency_id: functions with the same id share one queue; the lowest limit that is set
+            is the queue's.
+        max_size: how many jobs of this function may wait; one more is refused with a 503.
+        queue_timeout: seconds a job may wait before it fails unrun.
+        cancel_timeout: seconds a cancelled function has to end.
+        on_disconnect: what becomes of a job whose only listeners have gone: so many seconds of
+            grace, ``"cancel"`` or ``"keep"``.
+        max_body_size: bytes a request may have.
+        metadata: a callable that takes the request and returns what to keep with the job.
+
+    Raises:
+        ConfigurationError: an option is out of its range, or the function can't be queued.
+
+    Example::
+
+        @aioqueue.queued(concurrency_limit=2)
+        def ocr(image: bytes, language: str = "en") -> dict: ...
+
+        app.add_routes([web.post("/ocr", ocr)])
+    """
+    declared = FunctionOptions(
+        name=name,
+        concurrency_limit=concurrency_limit,
+        concurrency_id=concurrency_id,
+        max_size=max_size,
+        queue_timeout=queue_timeout,
+        cancel_timeout=cancel_timeout,
+        on_disconnect=on_disconnect,
+        max_body_size=max_body_size,
+        metadata=metadata,
+    )
+
+    def decorate(plain: Callable[..., Any]) -> QueuedFunction[Any, Any]:
+        return QueuedFunction(plain, declared)
+
+    return decorate if function is None else decorate(function)
+
+
+class _Decorator:
+    """What ``queued(…)`` returns: a decorator that keeps the function's signature."""
+
+    @overload
+    def __call__(self, function: Callable[P, Awaitable[R]], /) -> QueuedFunction[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[P, R], /) -> QueuedFunction[P, R]: ...
+    def __call__(self, function: Callable[..., Any], /) -> Any:
+        raise NotImplementedError("only for type checkers")
+
+
+# middleware
+
+
+class _Middleware:
+    """A gate for whatever it matches.  Made by :func:`middleware`."""
+
+    __middleware_version__ = 1
+
+    def __init__(self, match: Callable[[web.Request], bool], options: FunctionOptions) -> None:
+        self._match = match
+        self.declared = options
+        self._doors: dict[web.Application, Door] = {}
+
+    def open(self, app: web.Application, door: Door) -> None:
+        """Connect to a root application that has started."""
+        self._doors[app] = door
+
+    def close(self, app: web.Application) -> None:
+        """Disconnect from one that shuts down."""
+        self._doors.pop(app, None)
+
+    async def __call__(
+        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        """Let a request through in its turn."""
+        door = self._doors.get(request.match_info.apps[0])
+        if door is None:
+            raise ConfigurationError(
+                "aioqueue.middleware has no queue here: call aioqueue.setup(app) on the root "
+                "application before it starts."
+            )
+        if _passes_by(request) or not self._match(request):
+            return await handler(request)
+        return await door.pass_through(request, handler)
+
+
+def _passes_by(request: web.Request) -> bool:
+    """Whether no gate may stand before this request.
+
+    An upgraded connection would hold its slot as long as it is open; HEAD and OPTIONS cost
+    nothing; a route that does not exist neither; our own routes must answer while the queue is
+    full; and a queued function has a queue already.
+    """
+    if request.method in (hdrs.METH_HEAD, hdrs.METH_OPTIONS) or hdrs.UPGRADE in request.headers:
+        return True
+    match = request.match_info
+    if match.http_exception is not None:
+        return True
+    handler = match.handler
+    return isinstance(handler, _OwnRoute) or _is_queued(handler, request.method)
+
+
+def _is_queued(handler: Any, method: str) -> bool:
+    if isinstance(handler, type) and issubclass(handler, web.View):
+        handler = getattr(handler, method.lower(), None)
+    return next(queued_handlers(handler), None) is not None
+
+
+def middleware(
+    match: Callable[[web.Request], bool] = lambda request: True,
+    *,
+    name: str = "middleware",
+    concurrency_limit: int | Literal["default"] | None = "default",
+    concurrency_id: str | None = None,
+    max_size: int | None = None,
+    queue_timeout: float | None = None,
+) -> Any:
+    """A middleware that puts one queue in front of handlers nobody touches.
+
+    Requests it matches wait in order and run at most ``concurrency_limit`` at once; beyond
+    ``max_size`` waiting they get a 503 with an honest ``Retry-After``.  WebSockets, HEAD, OPTIONS,
+    unknown routes and queued functions pass it by.
+
+    Args:
+        match: says of a request whether it must queue; all do by default.
+        name: what the queue is called in counts.
+        concurrency_limit: as in :func:`queued`.
+        concurrency_id: as in :func:`queued`.
+        max_size: how many may wait.
+        queue_timeout: seconds a request may wait before it gets a 503.
+
+    Raises:
+        ConfigurationError: an option is out of its range.
+
+    Example::
+
+        app.middlewares.append(aioqueue.middleware(
+            match=lambda request: request.path.startswith("/reports/"),
+            concurrency_limit=4, max_size=100,
+        ))
+        aioqueue.setup(app)
+    """
+    options = FunctionOptions(
+        name=name,
+        concurrency_limit=concurrency_limit,
+        concurrency_id=concurrency_id,
+        max_size=max_size,
+        queue_timeout=queue_timeout,
+    )
+    return _Middleware(match, options)
+
+
+# setup
+
+
+def setup(
+    app: web.Application,
+    settings: Settings | None = None,
+    *,
+    functions: Sequence[QueuedFunction[..., Any]] = (),
+    **changes: Any,
+) -> None:
+    """Give an application its queues.  Call it once, on the root application.
+
+    Args:
+        app: the root application; functions in its sub-apps are found too.
+        settings: the settings, or pass them one by one as keywords.
+        functions: queued functions without a route, for ``submit`` from code.
+        **changes: any field of :class:`Settings`.
+
+    Raises:
+        ConfigurationError: a setting is out of its range.
+
+    Example::
+
+        aioqueue.setup(app, max_size=200, max_threads=8)
+    """
+    if SETTINGS in app:
+        raise ConfigurationError("aioqueue.setup(app) was called twice for the same application")
+    known = {field.name for field in attrs.fields(Settings)}
+    if wrong := sorted(set(changes) - known):
+        raise ConfigurationError(f"aioqueue.setup has no setting {', '.join(wrong)}")
+    settings = attrs.evolve(settings or Settings(), **changes)
+    path = settings.overridden().path
+    app[SETTINGS] = settings
+    app[_FUNCTIONS] = tuple(functions)
+    app[_RUNTIME] = []
+    for (method, below), name in ROUTES.items():
+        handler = _OwnRoute(name)
+        if method == hdrs.METH_GET:
+            app.router.add_get(path + below, handler, name=f"aioqueue-{name}")
+        else:
+            app.router.add_route(method, path + below, handler)
+    app.on_startup.append(_start)
+    app.on_shutdown.append(_drain)
+    app.on_cleanup.append(_stop)
+
+
+@mark_as_coroutine_function
+class _OwnRoute:
+    """The handler of one of our own routes, which a gate lets pass."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    async def __call__(self, request: web.Request) -> web.StreamResponse:
+        (runtime,) = request.config_dict[_RUNTIME]
+        return await runtime.routes.answer(self._name, request)
+
+
+async def _start(app: web.Application) -> None:
+    """Find the app's functions, and start what runs them."""
+    settings = app[SETTINGS].overridden()
+    _check_place(app, settings)
+    found = {id(one): one for one in (*app[_FUNCTIONS], *discover(app))}
+    doors: list[tuple[QueuedFunction[..., Any] | _Middleware, Registered]] = []
+    for one in found.values():
+        if isinstance(one, QueuedFunction):
+            one.check()
+            doors.append((one, register(one.name, one.declared, settings, one)))
+        elif isinstance(one, _Middleware):
+            name = one.declared.name or "middleware"
+            doors.append((one, register(name, one.declared, settings, None)))
+    runtime = Runtime(app, settings, MemoryEngine(), [registered for _, registered in doors])
+    await runtime.start()
+    app[_RUNTIME].append(runtime)
+    for one, registered in doors:
+        one.open(app, runtime.door(registered))
+
+
+def _check_place(app: web.Application, settings: Settings) -> None:
+    """The prefix is part of the routes by now, and a sub-app would have put its own before it."""
+    resource = app.router.named_resources()["aioqueue-job"]
+    if resource.canonical == settings.path + "/jobs/{job_id}":
+        return
+    if resource.canonical.endswith(settings.path + "/jobs/{job_id}"):
+        raise ConfigurationError(
+            "aioqueue.setup belongs on the root application; it finds the queued functions of "
+            "sub-applications by itself."
+        )
+    raise ConfigurationError(
+        f"path was changed to {settings.path!r} after the routes were made: give it to "
+        f"aioqueue.setup(app, path={settings.path!r})."
+    )
+
+
+async def _drain(app: web.Application) -> None:
+    for runtime in app[_RUNTIME]:
+        await runtime.drain()
+
+
+async def _stop(app: web.Application) -> None:
+    while app[_RUNTIME]:
+        runtime = app[_RUNTIME].pop()
+        for one in (*app[_FUNCTIONS], *discover(app)):
+            if isinstance(one, QueuedFunction | _Middleware):
+                one.close(app)
+        await runtime.stop()
+
+
+# run_app
+
+
+def run_app(app: web.Application | Awaitable[web.Application], **options: Any) -> None:
+    """``aiohttp.web.run_app`` on a uvloop loop, with an end that nothing holds up.
+
+    A second signal does not interrupt the drain, which is bounded by ``drain_timeout``.  A thread
+    that is still in a function after it does not hold up the exit either: such a thread can't be
+    stopped, and native code in it could crash an interpreter that is being taken down.
+
+    Args:
+        app: the application, or a coroutine that makes it.
+        **options: as for ``aiohttp.web.run_app``.
+    """
+    web.run_app(_with_quiet_end(app), loop=_new_loop(), **options)
+    if any(thread.name.startswith(THREAD_NAME) for thread in threading.enumerate()):
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
+
+
+async def _with_quiet_end(
+    app: web.Application | Awaitable[web.Application],
+) -> web.Application:
+    made = app if isinstance(app, web.Application) else await app
+    made.on_shutdown.insert(0, _ignore_signals)
+    return made
+
+
+async def _ignore_signals(app: web.Application) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        with contextlib.suppress(NotImplementedError):  # Windows
+            loop.add_signal_handler(number, lambda: None)
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    if sys.platform == "win32":
+        return asyncio.new_event_loop()
+    import uvloop
+
+    return uvloop.new_event_loop()

@@ -1,0 +1,140 @@
+"""Server processes: fresh ones, each on its own core, that account for what they used."""
+
+import asyncio
+import os
+import resource
+import sys
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import IO
+
+import orjson
+from attrs import frozen
+
+from benchmarks.load import fetch
+
+ROOT = Path(__file__).parent.parent
+START_SECONDS = 30
+STOP_SECONDS = 10
+
+
+class ServerFailed(Exception):
+    """A server did not start, or went away."""
+
+
+@frozen
+class Cores:
+    """Which core is whose; None where the platform cannot say or has but one."""
+
+    server: int | None
+    load: int | None
+
+    @classmethod
+    def of_this_machine(cls) -> "Cores":
+        """Give the load the first core that is ours, and the server the last."""
+        if not hasattr(os, "sched_setaffinity"):
+            return cls(None, None)
+        cores = sorted(os.sched_getaffinity(0))
+        return cls(cores[-1], cores[0]) if len(cores) > 1 else cls(None, None)
+
+    def __str__(self) -> str:
+        """Say how it is for the head of a report."""
+        if self.server is None:
+            return "server and load share the cores"
+        return f"server on core {self.server}, load on core {self.load}"
+
+
+@frozen
+class Account:
+    """What a server process has used and done so far."""
+
+    cpu: float
+    """Seconds of CPU, user and system."""
+    peak_rss: int
+    """Bytes."""
+    calls: int
+    """How often the slow function ran."""
+    peak_running: int
+    """How many of those at once, as the function itself counts."""
+
+
+@frozen
+class Server:
+    """A server that listens."""
+
+    port: int
+    _complaints: IO[bytes]
+
+    async def account(self) -> Account:
+        """Return what the process has used so far."""
+        return Account(**orjson.loads(await fetch(self.port, "/account")))
+
+    def complaints(self) -> str:
+        """Return what the server has written to its standard error."""
+        return _text(self._complaints)
+
+
+def pin_load(cores: Cores) -> None:
+    """Keep this process to its core."""
+    if cores.load is not None:
+        os.sched_setaffinity(0, {cores.load})
+
+
+def raise_file_limit() -> None:
+    """Allow this process, and the servers that it starts, as many sockets as the system lets us."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+@asynccontextmanager
+async def running(module: str, cores: Cores) -> AsyncIterator[Server]:
+    """Run the server `module` while the block lasts."""
+    with tempfile.TemporaryFile() as complaints:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", f"benchmarks.servers.{module}"),
+            cwd=ROOT,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=complaints,
+        )
+        try:
+            if cores.server is not None:
+                os.sched_setaffinity(process.pid, {cores.server})
+            yield Server(await _port(process), complaints)
+        except (OSError, ServerFailed) as error:  # what it said itself tells more than the error
+            message = f"benchmarks.servers.{module} failed: {error}\n{_text(complaints)}"
+            raise ServerFailed(message) from error
+        finally:
+            await _stop(process)
+
+
+async def _port(process: asyncio.subprocess.Process) -> int:
+    """Wait for the line that says where the server listens."""
+    assert process.stdout is not None
+    try:
+        async with asyncio.timeout(START_SECONDS):
+            line = await process.stdout.readline()
+    except TimeoutError:
+        raise ServerFailed(f"it did not listen within {START_SECONDS} s") from None
+    if not line:
+        raise ServerFailed("it ended before it listened")
+    return int(line)
+
+
+def _text(complaints: IO[bytes]) -> str:
+    complaints.seek(0)
+    return complaints.read().decode(errors="replace").strip()
+
+
+async def _stop(process: asyncio.subprocess.Process) -> None:
+    """End the process, politely first."""
+    if process.returncode is not None:
+        return
+    process.terminate()
+    try:
+        async with asyncio.timeout(STOP_SECONDS):
+            await process.wait()
+    except TimeoutError:
+        process.kill()
+        await process.wait()

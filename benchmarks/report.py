@@ -1,0 +1,123 @@
+"""Tables, ratios and versions: what a run prints."""
+
+import platform
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from importlib import metadata
+from typing import Any
+
+from attrs import frozen
+
+# Our distribution has another name than the package in it.
+DISTRIBUTIONS = ("aiohttp", "aiohttp-sse", "uvloop", "orjson", "aiohttp-queue")
+
+Rounds = Mapping[str, Sequence[Any]]
+"""The rounds of each peer, in the order they were run: round i of one met round i of the other."""
+
+
+@frozen
+class Spread:
+    """The median of some figures, and how far they lie apart."""
+
+    median: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, figures: Iterable[float]) -> "Spread":
+        """Return the spread of `figures`."""
+        ordered = sorted(figures)
+        return cls(statistics.median(ordered), ordered[0], ordered[-1])
+
+    def text(self, digits: int, scale: float = 1.0) -> str:
+        """Return ``median (low..high)``, or the one figure where they are all alike."""
+        median, low, high = (
+            f"{figure * scale:,.{digits}f}" for figure in (self.median, self.low, self.high)
+        )
+        return median if low == high else f"{median} ({low}..{high})"
+
+
+@frozen
+class Target:
+    """A figure of one peer, or its ratio to that of another, and what it should be."""
+
+    peer: str
+    figure: str
+    against: str | None = None
+    at_least: float | None = None
+    at_most: float | None = None
+
+    def row(self, rounds: Rounds) -> tuple[str, ...] | None:
+        """Return a row for the report, or None where a peer did not take part."""
+        if not {self.peer, self.against or self.peer} <= rounds.keys():
+            return None
+        figures = [getattr(done, self.figure) for done in rounds[self.peer]]
+        name = f"{self.peer}, {self.figure}"
+        if self.against:
+            others = [getattr(done, self.figure) for done in rounds[self.against]]
+            # Round by round: both sides of a ratio met the same weather.
+            figures = [ours / theirs for ours, theirs in zip(figures, others, strict=True)]
+            name = f"{self.peer} / {self.against}, {self.figure}"
+        spread = Spread.of(figures)
+        return name, spread.text(2), self._wanted(), "met" if self._met(spread.median) else "MISSED"
+
+    def _wanted(self) -> str:
+        if self.at_least is not None:
+            return f"at least {self.at_least:.2f}"
+        return f"at most {self.at_most:.2f}"
+
+    def _met(self, figure: float) -> bool:
+        return (self.at_least is None or figure >= self.at_least) and (
+            self.at_most is None or figure <= self.at_most
+        )
+
+
+@frozen
+class Column:
+    """How a figure of the rounds is shown."""
+
+    title: str
+    figure: str
+    digits: int = 0
+    scale: float = 1.0
+
+
+def figures_table(columns: Sequence[Column], rounds: Rounds) -> str:
+    """Return a table of all figures of all peers; whichever are more go down the page."""
+    rows = [("", *rounds)]
+    for column in columns:
+        cells = []
+        for done in rounds.values():
+            figures = [getattr(one, column.figure) for one in done]
+            known = [figure for figure in figures if figure is not None]
+            cells.append(Spread.of(known).text(column.digits, column.scale) if known else "-")
+        rows.append((column.title, *cells))
+    return align(rows if len(columns) > len(rounds) else list(zip(*rows, strict=True)))
+
+
+def targets_table(targets: Sequence[Target], rounds: Rounds) -> str:
+    """Return a table of the targets whose peers took part."""
+    return align([row for target in targets if (row := target.row(rounds))])
+
+
+def align(rows: Sequence[Sequence[str]]) -> str:
+    """Return `rows` as lines with aligned columns, the first to the left, the others right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(
+            cell.rjust(width) if i else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    )
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what was measured."""
+    found = {"Python": platform.python_version()}
+    for name in DISTRIBUTIONS:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found

@@ -1,0 +1,1 @@
+"""One small aiohttp application per peer; each runs as ``python -m benchmarks.servers.<peer>``."""

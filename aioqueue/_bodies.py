@@ -47,22 +47,27 @@ class BodyReader:
             Refused: the body is too large, too slow, broken, or of a type that is not taken.
         """
         path: Mapping[str, str] = request.match_info
-        query = tuple(request.query.items())
+        query = tuple(request.query.items()) if request.query_string else ()
         if not request.can_read_body and hdrs.CONTENT_TYPE not in request.headers:
             return Received(path, query)
         kind = _checked_type(request, signature)
         limit = request.client_max_size if max_bytes is None else max_bytes
         if kind == _FORM and not signature.takes_any_body:
-            fields, files = await self._within_deadline(_read_form(request, limit), limit)
+            fields, files = await self._within_deadline(
+                request, _read_form(request, limit), limit
+            )
             return Received(path, query, None, fields, files)
-        body = await self._within_deadline(_read(request, limit), limit)
+        body = await self._within_deadline(request, _read(request, limit), limit)
         if signature.takes_any_body:
             return Received(path, query, whole=body)
         return Received(path, query, _checked_json(body))
 
-    async def _within_deadline(self, reading: Coroutine[Any, Any, T], limit: int) -> T:
+    async def _within_deadline(
+        self, request: web.Request, reading: Coroutine[Any, Any, T], limit: int
+    ) -> T:
         """Await a read, and make what can go wrong with it into a refusal."""
-        deadline = asyncio.timeout(self._timeout)
+        # A body that is here already, as most are, needs no timer: reading it waits for nothing.
+        deadline = asyncio.timeout(None if request.content.is_eof() else self._timeout)
         self._reading.add(deadline)
         try:
             async with deadline:
@@ -91,7 +96,7 @@ class BodyReader:
         clone = request.clone() if max_bytes is None else request.clone(client_max_size=max_bytes)
         # Both attributes are aiohttp's own; a test pins what they mean.
         clone._payload_writer = _NoWriter()  # type: ignore[assignment]
-        await self._within_deadline(clone.read(), clone.client_max_size)
+        await self._within_deadline(request, clone.read(), clone.client_max_size)
         return clone
 
     def _too_late(self) -> Problem:

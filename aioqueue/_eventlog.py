@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from ._job import BEGINNING, Event, EventId
 from .engines.base import Engine, EventPage
 
-__all__ = ["Reader", "follow"]
+__all__ = ["Reader", "ended", "follow"]
 
 
 class Reader:

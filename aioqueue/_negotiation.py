@@ -1,12 +1,14 @@
 """What the client asked for: ``Accept`` (RFC 9110 section 12.5.1) and ``Prefer`` (RFC 7240).
 
-Both are wishes.  Nothing here is ever an error: what can't be read is not there.
+Both are wishes.  Nothing here is ever an error: what can't be read is not there.  Clients of one kind
+send the same few headers, so what they mean is remembered.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from enum import StrEnum
+from functools import lru_cache
 
 import attrs
 
@@ -51,7 +53,8 @@ def _unquote(text: str) -> str:
     return text
 
 
-def preferences(headers: Sequence[str]) -> Preferences:
+@lru_cache(maxsize=256)
+def preferences(headers: tuple[str, ...]) -> Preferences:
     """Read all ``Prefer`` header lines; the first instance of a preference counts."""
     found: dict[str, str] = {}
     for preference in split(",".join(headers), ","):
@@ -85,6 +88,7 @@ def _accepted(header: str) -> dict[str, float]:
     return ranges
 
 
+@lru_cache(maxsize=256)
 def choose_mode(accept: str, prefer: Preferences) -> Mode:
     """How to answer.
 

@@ -112,9 +112,8 @@ class Positions:
         self._again(waiting, waiting.told, now)
 
     def _again(self, waiting: Waiting, estimate: Estimate, now: float) -> None:
-        left = estimate.eta
-        if left is None:
-            left = float(estimate.position or _LONGEST)
+        # Whoever could not be told a time hears as soon as there is one.
+        left = estimate.eta or 0.0
         pause = max(_SHORTEST, min(_LONGEST, left * _SHARE))
         heapq.heappush(self._due, (now + pause, next(self._count), waiting))
 

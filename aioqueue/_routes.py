@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import attrs
@@ -10,7 +12,7 @@ from aiohttp import hdrs, web
 
 from ._answers import Answers, not_found
 from ._errors import Problem, Refused
-from ._eventlog import Reader
+from ._eventlog import Reader, ended
 from ._job import EventId, JobState, Snapshot
 from ._listeners import Listeners
 from ._negotiation import preferences
@@ -22,7 +24,7 @@ from ._settings import Settings
 from ._sse import STREAM_HEADERS, Streams, cursor_of, cursors_of
 from ._submit import ask, owner_text
 from ._waiting import wait_for_end
-from .engines.base import Engine
+from .engines.base import LISTENING_SECONDS, Engine
 
 __all__ = ["ROUTES", "JobRoutes"]
 
@@ -82,13 +84,17 @@ class JobRoutes:
         snapshot = await self._find(request)
         if snapshot is None:
             return not_found(request)
-        prefer = preferences(request.headers.getall("Prefer", ()))
+        prefer = preferences(tuple(request.headers.getall("Prefer", ())))
         applied: str | None = None
         if prefer.wait is not None and not snapshot.state.terminal:
             seconds = min(prefer.wait, int(self.settings.prefer_wait_max))
             with self.listeners.place() as place:
+                # At once: by the next tick the job's grace may be over.
+                await self.engine.attend([snapshot.id], LISTENING_SECONDS)
                 await wait_for_end(self.engine, place, request, snapshot.id, seconds)
-            snapshot = await self.engine.get(snapshot.id) or snapshot
+            snapshot = await self.engine.get(snapshot.id)
+            if snapshot is None:
+                return not_found(request)
             applied = f"wait={seconds}"
         response = await self.answers.job(snapshot)
         response.headers[hdrs.VARY] = "Prefer"
@@ -112,8 +118,9 @@ class JobRoutes:
             return not_found(request)
         snapshot = await self.scheduler.cancel(snapshot.id, "client") or snapshot
         if snapshot.state is JobState.RUNNING:
-            with self.listeners.place() as place:
-                await wait_for_end(self.engine, place, request, snapshot.id, _CANCEL_SECONDS)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_CANCEL_SECONDS):
+                    await ended(self.engine, [snapshot.id])
             snapshot = await self.engine.get(snapshot.id) or snapshot
         return await self.answers.job(snapshot, 200 if snapshot.state.terminal else 202)
 
@@ -141,6 +148,7 @@ class JobRoutes:
         if request.method == hdrs.METH_HEAD:
             return web.Response(headers=STREAM_HEADERS)
         with self.listeners.place() as place:
+            await self.engine.attend(list(known), LISTENING_SECONDS)
             reader = Reader(self.engine, {job_id: cursors[job_id] for job_id in known})
             stream = place.listener = self.streams.open(request, reader, {}, cursors)
             unknown = [job_id for job_id in jobs if job_id not in known]

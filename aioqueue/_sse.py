@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from aiohttp import HttpVersion11, hdrs, web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp_sse import EventSourceResponse
+from multidict import CIMultiDict, istr
 
 from ._admission import Estimate
 from ._eventlog import Reader
@@ -30,13 +31,15 @@ PING = b":\n\n"
 _SEND_BUFFER = 128 << 10
 """What the kernel may hold for one stream; its own choice would be megabytes."""
 
-STREAM_HEADERS = {
-    hdrs.CONTENT_TYPE: "text/event-stream",
-    hdrs.CACHE_CONTROL: "no-store, no-transform",
-    hdrs.VARY: "Accept, Prefer",
-    "X-Accel-Buffering": "no",
-    "X-Content-Type-Options": "nosniff",
-}
+STREAM_HEADERS = CIMultiDict(
+    {
+        hdrs.CONTENT_TYPE: "text/event-stream",
+        hdrs.CACHE_CONTROL: "no-store, no-transform",
+        hdrs.VARY: "Accept, Prefer",
+        istr("X-Accel-Buffering"): "no",
+        istr("X-Content-Type-Options"): "nosniff",
+    }
+)
 
 
 def frame(kind: str, data: bytes, event_id: str | None = None) -> bytes:
@@ -113,6 +116,7 @@ class _Stream(Listener):
         "_ids",
         "_response",
         "_settings",
+        "_settled_in",
         "_silent_since",
         "_waiting",
         "reader",
@@ -134,10 +138,14 @@ class _Stream(Listener):
         self._ids = {job_id: str(cursor) for job_id, cursor in places.items()}
         self._waiting: list[Waiting] = []
         self._blocked_since: float | None = None
+        self._settled_in = False  # at the first tick: a short stream needs none of it
         self._silent_since = now
 
     async def tick(self, now: float) -> None:
         """Ping a stream that would be silent too long, drop one that does not read."""
+        if not self._settled_in:
+            self._settled_in = True
+            self._response.settle_in(self.request)
         if self._blocked_since is not None:
             if now - self._blocked_since > self._settings.send_timeout:
                 transport = self.request.transport
@@ -243,7 +251,6 @@ class Streams:
                 await asyncio.sleep(0)
                 opening = await self._opening(stream, unknown)
                 if reader.cursors:
-                    response.settle_in(stream.request)
                     await stream.write(opening, loop.time())
                 else:
                     await response.write_eof(opening)

@@ -18,17 +18,23 @@ async def wait_for_end(
     engine: Engine, place: Place, request: web.Request, job_id: str, seconds: float
 ) -> bool:
     """Wait until a job has ended, at most so many seconds.  Answers whether it has."""
-    loop = asyncio.get_running_loop()
-    until = loop.time() + seconds
+    over = False
+
+    def stop() -> None:
+        nonlocal over
+        over = True
+        reader.wake()
+
     with Reader(engine, {job_id: BEGINNING}) as reader:
         listener = place.listener = Listener(request, (job_id,), reader.wake)
         await asyncio.sleep(0)  # a job that is quick has ended by the next turn of the loop
         await reader.read()
         if not reader.cursors:
             return True
-        timer = loop.call_at(until, reader.wake)
+        # It is not the clock that says the time is over: uvloop's may be a hair behind its timers.
+        timer = asyncio.get_running_loop().call_later(seconds, stop)
         try:
-            while reader.cursors and not listener.dropped and loop.time() < until:
+            while reader.cursors and not listener.dropped and not over:
                 await reader.wait()
                 await reader.read()
         finally:

@@ -35,6 +35,8 @@ class Queue:
     def __init__(self, name: str, policy: QueuePolicy) -> None:
         self.name = name
         self.override: int | None = None
+        self.waiting = 0
+        """How many jobs wait, in line or held."""
         self.slots: dict[str, Slot] = {}
         self.durations: dict[str, Durations] = {}
         self._policy = policy
@@ -55,11 +57,6 @@ class Queue:
         """Whether another claim may run."""
         limit = self.limit
         return limit is None or len(self.slots) < limit
-
-    @property
-    def waiting(self) -> int:
-        """How many jobs wait, in line or held."""
-        return sum(self._waiting.values())
 
     def starts_at_once(self, record: JobRecord) -> bool:
         """Whether a job that joined now would not wait: nobody is before it, a slot is free."""
@@ -143,6 +140,7 @@ class Queue:
     def _count(self, entry: Entry, step: int) -> None:
         """Keep the counts of what waits, and the turns that a fair order gives out."""
         record = entry.record
+        self.waiting += step
         self._waiting[record.function] = self._waiting.get(record.function, 0) + step
         if self._policy.order is not Order.FAIR or record.client is None:
             return

@@ -44,6 +44,8 @@ from .base import (
 
 __all__ = ["MemoryEngine"]
 
+_NOTHING = ClaimReply()
+
 
 def steady_clock() -> Callable[[], float]:
     """Seconds since the epoch that never step back, whatever happens to the system's clock."""
@@ -313,6 +315,8 @@ class MemoryEngine:
         """Take what may start."""
         line = self._queues[queue]
         self._ready.pop(queue, None)
+        if not (line.waiting and line.has_slot):
+            return _NOTHING
         now = self._clock()
         left = dict(free)
         claims: list[Claim] = []

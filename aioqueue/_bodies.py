@@ -188,7 +188,8 @@ async def _read_form(
             left -= len(chunk)
             if limit and (left < 0 or len(content) > limit):
                 raise _too_large(limit)
-        if part.filename is None and hdrs.CONTENT_TYPE not in part.headers:
+        kind = part.headers.get(hdrs.CONTENT_TYPE, "text/plain")
+        if part.filename is None and kind.startswith("text/plain"):
             fields.append((part.name, content.decode("utf-8")))
         else:
             files.append((part.name, bytes(content)))

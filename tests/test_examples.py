@@ -1,0 +1,140 @@
+"""Every example does what it says, as a process of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import ClientSession, FormData
+
+from tests.sse_client import read_events
+
+pytestmark = pytest.mark.one_loop
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+SSE = {"Accept": "text/event-stream"}
+WAIT = {"Prefer": "wait=10"}
+
+
+async def test_every_example_is_run_here() -> None:
+    """An example that nobody runs is a promise that nobody keeps."""
+    source = Path(__file__).read_text()
+    run = set(re.findall(r'"examples/(\w+\.py)"', source))
+
+    assert {path.name for path in EXAMPLES.glob("*.py")} == run
+
+
+async def test_hello_is_as_short_as_promised(server_process: Any, http: ClientSession) -> None:
+    """The smallest app fits on a card, and streams its line and its result."""
+    assert len((EXAMPLES / "hello.py").read_text().splitlines()) < 25
+    _, url = await server_process("examples/hello.py")
+
+    body = {"name": "Ann", "seconds": 0.05}
+    async with http.post(f"{url}/hello", json=body, headers=SSE) as response:
+        events = [event async for event in read_events(response)]
+
+    assert [event.event for event in events] == ["state", "started", "succeeded"]
+    assert events[-1].data["result"] == "Hello, Ann!"
+
+
+async def test_upload(server_process: Any, http: ClientSession) -> None:
+    """A form's file and its text field are the function's arguments."""
+    _, url = await server_process("examples/upload.py")
+    form = FormData({"detail": "high"})
+    form.add_field("image", b"picture", filename="a.png", content_type="image/png")
+
+    async with http.post(f"{url}/describe", data=form, headers=WAIT) as response:
+        result = await response.json()
+    wrong = FormData({"detail": "huge"})
+    wrong.add_field("image", b"picture", filename="a.png")
+    async with http.post(f"{url}/describe", data=wrong) as refused:
+        problem = await refused.json()
+
+    assert (result["bytes"], len(result["digest"])) == (7, 64)
+    assert (refused.status, problem["errors"][0]["field"]) == (422, "detail")
+
+
+async def test_shared_limit(server_process: Any, http: ClientSession) -> None:
+    """Two functions that share an id wait in one line."""
+    _, url = await server_process("examples/shared_limit.py")
+
+    places = []
+    for path, body in (("paint", {"prompt": "x"}), ("caption", {"picture": "y"})):
+        async with http.post(f"{url}/{path}", json=body) as response:
+            places.append((await response.json())["position"])
+    async with http.get(f"{url}/queue/status") as response:
+        functions = (await response.json())["functions"]
+
+    assert places == [None, 1]
+    assert {name: one["concurrency_limit"] for name, one in functions.items()} == {
+        "paint": 1,
+        "caption": 1,
+    }
+
+
+async def test_request_handler(server_process: Any, http: ClientSession) -> None:
+    """Handlers answer with their own responses, streamed or not."""
+    _, url = await server_process("examples/request_handler.py")
+
+    async with http.get(f"{url}/report") as response:
+        assert await response.text() == "0,0\n1,1\n2,4\n"
+    async with http.get(f"{url}/thumbnail") as response:
+        assert await response.json() == {"sizes": [64, 128]}
+    async with http.post(f"{url}/thumbnail", data=b"12345") as response:
+        assert await response.json() == {"bytes": 5}
+
+
+async def test_existing_app(server_process: Any, http: ClientSession) -> None:
+    """Beyond two running and ten waiting a search is refused, while the health route answers."""
+    _, url = await server_process("examples/existing_app.py")
+
+    async def search() -> tuple[int, str]:
+        async with http.get(f"{url}/search?q=x") as response:
+            await response.read()
+            return response.status, response.headers.get("Retry-After", "")
+
+    searches = [asyncio.create_task(search()) for _ in range(16)]
+    async with http.get(f"{url}/health") as response:
+        assert await response.text() == "ok"
+    answers = await asyncio.gather(*searches)
+
+    assert sorted(status for status, _ in answers) == [200] * 12 + [503] * 4
+    assert all(int(after) >= 1 for status, after in answers if status == 503)
+
+
+async def test_from_code(server_process: Any, http: ClientSession) -> None:
+    """Two submitted jobs come back as the objects they are."""
+    _, url = await server_process("examples/from_code.py")
+
+    async with http.get(f"{url}/compare?text=a+b&text=a+b+c") as response:
+        assert await response.json() == [2, 3]
+
+
+async def test_private_jobs(server_process: Any, http: ClientSession) -> None:
+    """Bob does not know that Ann's job exists."""
+    _, url = await server_process("examples/private_jobs.py")
+    ann, bob = ({"Authorization": f"Bearer {name}-secret"} for name in ("ann", "bob"))
+
+    async with http.post(f"{url}/translate", json={"text": "abc"}, headers=ann) as response:
+        job = await response.json()
+    async with http.get(url + job["links"]["self"], headers=bob) as response:
+        assert response.status == 404
+    async with http.get(url + job["links"]["self"], headers={**ann, **WAIT}) as response:
+        assert (await response.json())["result"] == "ann: cba"
+    async with http.get(url + job["links"]["self"]) as response:
+        assert response.status == 401
+
+
+async def test_demo(server_process: Any, http: ClientSession) -> None:
+    """The page is there, and the function behind it counts."""
+    _, url = await server_process("examples/demo.py", env={"HOST": "127.0.0.1"})
+
+    async with http.get(url) as response:
+        assert "EventSource" in await response.text()
+    async with http.post(f"{url}/primes", json={"below": 100}, headers=WAIT) as response:
+        assert await response.json() == {"below": 100, "primes": 25}
+    async with http.post(f"{url}/primes", json={"below": 1}, headers=WAIT) as response:
+        assert (response.status, (await response.json())["code"]) == (422, "job_failed")

@@ -33,9 +33,9 @@ coverage: ## Run the tests and list the branches they miss
 	@$(python) -m coverage run -m pytest $(ARGS)
 	@$(python) -m coverage report
 
-bench: ## Measure aioqueue against doing it by hand
+bench: ## Measure aioqueue against doing it by hand (QUICK=1 in under 3 minutes)
 	$(environment)
-	@$(python) -m benchmarks $(ARGS)
+	@$(python) -m benchmarks $(if $(QUICK),--quick) $(ARGS)
 
 system-deps: ## Install what only root can install
 	@sh .ci/system-deps

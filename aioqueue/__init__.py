@@ -13,7 +13,8 @@ from ._errors import (
     JobFailed,
     Refused,
 )
-from ._function import JobHandle, QueuedFunction
+from ._function import QueuedFunction
+from ._handle import JobHandle
 from ._parameters import Body
 from ._running import JOB, Job, current_job
 from ._settings import Settings

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import random
+from bisect import bisect_right
 from collections.abc import Mapping
 
 import attrs
@@ -41,35 +42,70 @@ class Forecast:
         now: the engine's clock.
     """
 
-    __slots__ = ("_free_at", "_slots", "durations", "queue_size")
+    __slots__ = ("_free_at", "_rounds", "_step", "durations", "queue_size")
 
     def __init__(self, stats: QueueStats, workers: int, now: float) -> None:
-        limit = stats.concurrency_limit
-        self._slots = max(1, workers if limit is None else min(limit, workers))
         self.durations = stats.durations
         self.queue_size = stats.queue_size
+        limit = stats.concurrency_limit
+        slots = max(1, workers if limit is None else min(limit, workers))
         busy = [
             durations.remaining(now - claim.started) if durations else math.inf
             for claim in stats.running
             for durations in (stats.durations.get(claim.function),)
         ]
-        idle = [0.0] * (self._slots - len(busy))
-        self._free_at: list[float] = sorted(idle + busy)[: self._slots]
+        # Where a limit was lowered more run than may, and those above it must end first.
+        free_at = sorted([0.0] * (slots - len(busy)) + busy)[-slots:]
+        # Nobody knows when a paused queue goes on, or what has never ended yet will end.
+        self._free_at = [] if limit == 0 else [at for at in free_at if at < math.inf]
+        known = {name: jobs for name, jobs in stats.waiting.items() if self.durations.get(name)}
+        work = sum(jobs * self.durations[name].mean for name, jobs in known.items())
+        self._step = work / sum(known.values()) if work else 0.0
+        self._rounds: dict[tuple[int, float], tuple[int, list[float]]] = {}
 
     def _start(self, ahead: Mapping[str, int], own: Durations) -> tuple[float, float] | None:
         """The mean and the variance of the seconds until a job behind these starts."""
+        free_at = self._free_at
+        if not free_at:
+            return None
         count, work, spread = 0, 0.0, 0.0
         for function, jobs in ahead.items():
             durations = self.durations.get(function) or own
             count += jobs
             work += jobs * durations.mean
             spread += jobs * durations.variance
-        rounds, rest = divmod(count, self._slots)
-        free_at = self._free_at[rest]
-        if math.isinf(free_at):
-            return None  # something runs that has never ended yet
-        each = work / count if count else 0.0
-        return free_at + rounds * each, spread / self._slots**2
+        # As if all that work were jobs of the usual length: who has more of it before him is never
+        # told an earlier start, whatever his and theirs are like.
+        step = self._step or own.mean
+        nth, part = divmod(work / step + 1e-6, 1.0)
+        start = self._nth_start(int(nth), step)
+        if part > 2e-6:
+            start += part * (self._nth_start(int(nth) + 1, step) - start)
+        if count < len(free_at):
+            start = min(start, free_at[count])  # however long those take that stand before
+        return start, spread / len(free_at) ** 2
+
+    def _nth_start(self, nth: int, step: float) -> float:
+        """When the nth start is, from 0, if every job takes ``step`` and all slots are in use."""
+        free_at = self._free_at
+        slots = len(free_at)
+        if free_at[-1] - free_at[0] > step:
+            # Some slots come free so late that others start several jobs before.
+            numbers = range(2, slots + 1)
+            slots = 1 + bisect_right(numbers, nth, key=lambda number: self._round(number, step)[0])
+        before, starts = self._round(slots, step)
+        rounds, index = divmod(nth - before, slots)
+        return starts[index] + rounds * step
+
+    def _round(self, slots: int, step: float) -> tuple[int, list[float]]:
+        """The first so many slots, once the last of them is free: starts before, next starts."""
+        known = self._rounds.get((slots, step))
+        if known is None:
+            free_at = self._free_at[:slots]
+            counts = [math.ceil((free_at[-1] - at) / step) for at in free_at]
+            starts = sorted(at + count * step for at, count in zip(free_at, counts, strict=True))
+            known = self._rounds[slots, step] = sum(counts), starts
+        return known
 
     def estimate(self, function: str, ahead: Mapping[str, int] | None) -> Estimate:
         """What to tell a job of this function that has these before it; None = not in line."""
@@ -99,4 +135,4 @@ def time_left(durations: Durations | None, elapsed: float) -> tuple[float | None
 def retry_after(seconds: float | None) -> int:
     """Whole seconds for a ``Retry-After`` header: 1 to 3600, spread so that not all come back."""
     likely = 1.0 if seconds is None else max(1.0, seconds)
-    return min(3600, math.ceil(likely * random.uniform(1.0, 1.25)))
+    return math.ceil(min(3600.0, likely * random.uniform(1.0, 1.25)))

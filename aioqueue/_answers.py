@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from urllib.parse import quote
 
 import orjson
 from aiohttp import hdrs, web
@@ -23,7 +24,7 @@ _POLL_SECONDS = 30
 def not_found(request: web.Request) -> web.Response:
     """The answer for an unknown job, and byte for byte the same for somebody else's."""
     detail = "There is no such job, or it has ended and is no longer kept."
-    return problem_response(Problem.of("not_found", detail), instance=request.path)
+    return problem_response(Problem.of("not_found", detail), instance=request.rel_url.raw_path)
 
 
 class Answers:
@@ -95,10 +96,17 @@ def _content(content: Content) -> web.Response:
     inline = kind == "text/plain" or (kind.startswith(_INLINE) and kind not in _NOT_INLINE)
     if not inline or content.name:
         disposition = "inline" if inline else "attachment"
-        name = f'; filename="{_safe(content.name)}"' if content.name else ""
-        response.headers[hdrs.CONTENT_DISPOSITION] = disposition + name
+        response.headers[hdrs.CONTENT_DISPOSITION] = disposition + _filename(content.name)
     return response
 
 
-def _safe(name: str) -> str:
-    return "".join(letter if letter.isalnum() or letter in "._- " else "_" for letter in name)
+def _filename(name: str | None) -> str:
+    """The parameters that name a file (RFC 6266): in plain letters, and exactly."""
+    if not name:
+        return ""
+    plain = "".join(
+        letter if letter.isascii() and (letter.isalnum() or letter in "._- ") else "_"
+        for letter in name
+    )
+    exact = "" if plain == name else f"; filename*=UTF-8''{quote(name, safe='', errors='replace')}"
+    return f'; filename="{plain}"{exact}'

@@ -7,6 +7,7 @@ slowly must not hold a place in line: so nothing is queued before the last byte 
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Coroutine, Mapping
 from typing import Any, TypeVar
 
@@ -24,6 +25,7 @@ T = TypeVar("T")
 
 _FORM = "multipart/form-data"
 _JSON = "application/json"
+_TEXT = "text/plain"
 
 
 class BodyReader:
@@ -48,14 +50,18 @@ class BodyReader:
         """
         path: Mapping[str, str] = request.match_info
         query = tuple(request.query.items()) if request.query_string else ()
-        if not request.can_read_body and hdrs.CONTENT_TYPE not in request.headers:
+        limit = request.client_max_size if max_bytes is None else max_bytes
+        if request.method == hdrs.METH_GET:
+            # A body means nothing here, but while it is unread nobody sees the client leave.
+            if request.can_read_body:
+                await self._within_deadline(request, _read(request, limit), limit)
+            return Received(path, query)
+        if hdrs.CONTENT_TYPE not in request.headers and not await _has_body(request):
+            _check_site(request)
             return Received(path, query)
         kind = _checked_type(request, signature)
-        limit = request.client_max_size if max_bytes is None else max_bytes
         if kind == _FORM and not signature.takes_any_body:
-            fields, files = await self._within_deadline(
-                request, _read_form(request, limit), limit
-            )
+            fields, files = await self._within_deadline(request, _read_form(request, limit), limit)
             return Received(path, query, None, fields, files)
         body = await self._within_deadline(request, _read(request, limit), limit)
         if signature.takes_any_body:
@@ -67,7 +73,8 @@ class BodyReader:
     ) -> T:
         """Await a read, and make what can go wrong with it into a refusal."""
         # A body that is here already, as most are, needs no timer: reading it waits for nothing.
-        deadline = asyncio.timeout(None if request.content.is_eof() else self._timeout)
+        seconds = 0.0 if self._shutting_down else self._timeout
+        deadline = asyncio.timeout(None if request.content.is_eof() else seconds)
         self._reading.add(deadline)
         try:
             async with deadline:
@@ -77,8 +84,12 @@ class BodyReader:
         except HTTPRequestEntityTooLarge:
             raise _too_large(limit) from None
         except ConnectionError:
-            raise  # the client has left; nobody reads an answer
-        except (RequestPayloadError, HttpProcessingError, ValueError) as error:
+            # Nobody reads this: the client has left.  It is for the access log, where aiohttp
+            # would write a traceback.
+            detail = "The client left before its body was whole."
+            raise Refused(Problem.of("bad_request", detail)) from None
+        except (RequestPayloadError, HttpProcessingError, ValueError, RuntimeError) as error:
+            # The last is aiohttp's for an encoding, of a part of a form, that it does not know.
             detail = "The body can't be read: it is not what its headers say."
             raise Refused(Problem.of("bad_request", detail)) from error
         finally:
@@ -93,8 +104,11 @@ class BodyReader:
         Raises:
             Refused: the body is too large, too slow or broken.
         """
+        # Both attributes are aiohttp's own; a test pins what they mean.  It clones no request whose
+        # body was read, as an app's middleware may have done.
+        body, request._read_bytes = request._read_bytes, None
         clone = request.clone() if max_bytes is None else request.clone(client_max_size=max_bytes)
-        # Both attributes are aiohttp's own; a test pins what they mean.
+        clone._read_bytes = request._read_bytes = body
         clone._payload_writer = _NoWriter()  # type: ignore[assignment]
         await self._within_deadline(request, clone.read(), clone.client_max_size)
         return clone
@@ -109,28 +123,33 @@ class BodyReader:
         """The server shuts down: aiohttp reads no more, so no body will ever be whole."""
         self._shutting_down = True
         for deadline in self._reading:
-            deadline.reschedule(asyncio.get_running_loop().time())
+            if not deadline.expired():
+                deadline.reschedule(asyncio.get_running_loop().time())
 
 
 def _checked_type(request: web.Request, signature: Signature) -> str:
     """The media type of the body, if this function takes it.
 
-    JSON can't be sent across sites without the browser asking first.  Whatever can, a form or a
-    body of any type, is looked at for where it comes from.
+    JSON can't be sent across sites without the browser asking first.  Whatever can, a form, a
+    body of any type or none at all, is looked at for where it comes from.
     """
     kind = request.content_type
     declared = hdrs.CONTENT_TYPE in request.headers
-    json = declared and (kind == _JSON or (kind.startswith("application/") and "+json" in kind))
+    json = declared and (kind == _JSON or kind.endswith("+json"))
     if json and not signature.takes_any_body:
         return _JSON
     if signature.takes_any_body or (declared and kind == _FORM and signature.takes_files):
-        if is_cross_site(request):
-            detail = "This function takes files from its own site only."
-            raise Refused(Problem.of("cross_site", detail))
+        _check_site(request)
         return kind
     takes = f"{_JSON} or {_FORM}" if signature.takes_files else _JSON
     detail = f"Send Content-Type: {takes}, not {kind if declared else 'none'}."
     raise Refused(Problem.of("unsupported_media_type", detail))
+
+
+def _check_site(request: web.Request) -> None:
+    if is_cross_site(request):
+        detail = "This function takes such a request from its own site only."
+        raise Refused(Problem.of("cross_site", detail))
 
 
 def is_cross_site(request: web.Request) -> bool:
@@ -157,42 +176,61 @@ class _NoWriter:
         raise JobError("This function streams its answer. Ask for it without text/event-stream.")
 
 
-async def _read(request: web.Request, limit: int) -> bytes:
-    """The whole body, at most ``limit`` bytes, counted after decompression."""
+async def _has_body(request: web.Request) -> bool:
+    # At its end there is nothing to wait for, and a body that a middleware has read is kept.
+    return request.can_read_body or bool(await request.read())
+
+
+def _check_length(request: web.Request, limit: int) -> None:
     length = request.content_length
     if length is not None and limit and length > limit:
         raise _too_large(limit)
+
+
+async def _read(request: web.Request, limit: int) -> bytes:
+    """The whole body, at most ``limit`` bytes, counted after decompression."""
+    _check_length(request, limit)
     if limit == request.client_max_size:
         return await request.read()
-    body = bytearray()
+    body = bytearray() if request.can_read_body else bytearray(await request.read())
     async for chunk in request.content.iter_any():
         body += chunk
         if limit and len(body) > limit:
-            raise _too_large(limit)
+            break
+    if limit and len(body) > limit:
+        raise _too_large(limit)
     return bytes(body)
 
 
 async def _read_form(
     request: web.Request, limit: int
 ) -> tuple[list[tuple[str, str]], list[tuple[str, bytes]]]:
-    """The text fields and the files of a form, at most ``limit`` bytes together."""
+    """The text fields and the files of a form, at most ``limit`` bytes with their headers."""
+    _check_length(request, limit)
     fields: list[tuple[str, str]] = []
     files: list[tuple[str, bytes]] = []
-    left = limit
+    left = limit or sys.maxsize
     async for part in await request.multipart():
         if not isinstance(part, BodyPartReader) or part.name is None:
             raise ValueError("a part of the form has no name")
+        part.name.encode()  # bytes that are no UTF-8 came as lone surrogates, and fail here
+        left -= sum(len(name) + len(value) for name, value in part.headers.items())
         content = bytearray()
-        while chunk := await part.read_chunk():
+        while not part.at_eof():
+            chunk = await part.read_chunk()
             content += part.decode(chunk)
             left -= len(chunk)
-            if limit and (left < 0 or len(content) > limit):
+            if left < 0:
                 raise _too_large(limit)
-        kind = part.headers.get(hdrs.CONTENT_TYPE, "text/plain")
-        if part.filename is None and kind.startswith("text/plain"):
-            fields.append((part.name, content.decode("utf-8")))
+        kind = part.headers.get(hdrs.CONTENT_TYPE, _TEXT).lower()
+        if part.filename is None and kind.startswith(_TEXT):
+            fields.append((part.name, content.decode()))
         else:
             files.append((part.name, bytes(content)))
+    async for chunk in request.content.iter_any():  # what follows the form means nothing
+        left -= len(chunk)
+        if left < 0:
+            raise _too_large(limit)
     return fields, files
 
 

@@ -77,11 +77,16 @@ class Problem:
             "type": PROBLEM_TYPE + self.code.replace("_", "-"),
             "title": self.title,
             "status": self.status,
-            "detail": self.detail,
+            "detail": _encodable(self.detail),
         }
         if instance is not None:
             document["instance"] = instance
         return orjson.dumps({**document, "code": self.code, **self.extensions})
+
+
+def _encodable(text: str) -> str:
+    """A text without lone surrogates, which file names and header bytes may bring along."""
+    return text.encode(errors="replace").decode()
 
 
 class AioqueueError(Exception):

@@ -68,7 +68,8 @@ class Reader:
         """What is new in the logs, and move the cursors behind it.  Never waits for anything."""
         pages = []
         while self._changed:
-            job_id, _ = self._changed.popitem()
+            job_id = next(iter(self._changed))  # in the order of what happened
+            del self._changed[job_id]
             cursor = self.cursors.get(job_id)
             if cursor is None:
                 continue

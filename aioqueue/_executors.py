@@ -32,7 +32,11 @@ class Ended(NamedTuple):
 
 
 class Executor(Protocol):
-    """Runs calls, a bounded number at once."""
+    """Runs calls, a bounded number at once.
+
+    A job holds its place from ``hold``, in the very step in which it is claimed, to the end of
+    ``run``; or to ``let_go``, if it is not run here.
+    """
 
     capacity: int
 
@@ -40,8 +44,14 @@ class Executor(Protocol):
     def free(self) -> int:
         """How many more may start now."""
 
+    def hold(self, job: Job) -> None:
+        """Take a place."""
+
+    def let_go(self, job: Job) -> None:
+        """Give a place back."""
+
     async def run(self, call: Call, job: Job, context: Context) -> Ended:
-        """Run the call until it has really ended, whatever it raises."""
+        """Run the call until it has really ended, whatever it raises, and give its place back."""
 
     def interrupt(self, job: Job) -> None:
         """Ask the call of this job to end: the sooner, the better."""
@@ -53,8 +63,7 @@ class Executor(Protocol):
 class LoopExecutor:
     """Runs ``async def`` functions on the event loop, each in a task of its own.
 
-    ``hold`` and ``let_go`` take a place for work that runs elsewhere on the loop: a gated request
-    runs in aiohttp's own task.
+    A gated request only holds a place: it runs in the task of its connection.
     """
 
     def __init__(self, max_tasks: int) -> None:
@@ -79,12 +88,13 @@ class LoopExecutor:
         task = self._running[job] = asyncio.current_task()
         CURRENT.set(job)
         try:
+            job.raise_if_cancelled()  # between its claim and its first step
             return Ended(await call())
         except BaseException as error:
             # SystemExit too: a function may end its job, never the server.
             return Ended(error=error)
         finally:
-            del self._running[job]
+            self.let_go(job)
             while task is not None and task.cancelling():
                 task.uncancel()  # the cancel was for the function; what follows is ours
 
@@ -110,7 +120,7 @@ class ThreadExecutor:
 
     def __init__(self, max_threads: int) -> None:
         self.capacity = max_threads
-        self._running: dict[Job, asyncio.Future[Ended]] = {}
+        self._running: dict[Job, asyncio.Future[Ended] | None] = {}
         self._calls: queue.SimpleQueue[tuple[Job, Call, Context] | None] = queue.SimpleQueue()
         self._ended: deque[tuple[Job, Ended]] = deque()
         self._returning = False  # whether a call to the loop is under way
@@ -122,8 +132,19 @@ class ThreadExecutor:
         """How many more may start now."""
         return self.capacity - len(self._running)
 
+    def hold(self, job: Job) -> None:
+        """Take a place."""
+        self._running[job] = None
+
+    def let_go(self, job: Job) -> None:
+        """Give a place back."""
+        del self._running[job]
+
     async def run(self, call: Call, job: Job, context: Context) -> Ended:
-        """Run the call in a thread, and wait until it has really ended."""
+        """Run the call in a thread, and wait until it has really ended.
+
+        The thread enters ``context``, so the caller must not run in it: it could not go on.
+        """
         future: asyncio.Future[Ended] = self._loop.create_future()
         self._running[job] = future
         if len(self._threads) < len(self._running):
@@ -134,8 +155,8 @@ class ThreadExecutor:
     def _start_thread(self) -> None:
         number = len(self._threads) + 1
         thread = threading.Thread(target=self._work, name=f"{THREAD_NAME}{number}", daemon=True)
-        self._threads.append(thread)
         thread.start()
+        self._threads.append(thread)
 
     def _work(self) -> None:
         """What a thread does: calls, one after the other, until it is told to go."""
@@ -158,7 +179,7 @@ class ThreadExecutor:
         while self._ended:
             job, ended = self._ended.popleft()
             future = self._running.pop(job)
-            if not future.done():
+            if future is not None and not future.done():
                 future.set_result(ended)
 
     def interrupt(self, job: Job) -> None:
@@ -180,6 +201,7 @@ def _call(call: Call, job: Job) -> Ended:
     """Run a call in a thread."""
     CURRENT.set(job)
     try:
+        job.raise_if_cancelled()  # between its claim and this thread
         return Ended(call())
     except BaseException as error:
         return Ended(error=error)

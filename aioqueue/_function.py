@@ -7,37 +7,33 @@ import functools
 import inspect
 import sys
 import typing
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
-from typing import Any, Generic, ParamSpec, Protocol, TypeVar
+from collections.abc import Callable, Coroutine
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
-import attrs
 import orjson
 from aiohttp import content_disposition_filename, hdrs, parse_content_disposition, web
 
-from ._convert import JSON
-from ._errors import ConfigurationError, JobError, JobFailed
+from ._errors import ConfigurationError, JobError
 from ._executors import Call
-from ._job import JSON_TYPE, Content, JobRecord, JobState, Snapshot
+from ._handle import Door, JobHandle, SubmitOptions
+from ._job import JSON_TYPE, Content, JobRecord
 from ._parameters import Signature
 from ._running import CURRENT, Job
 from ._scheduler import Local
 from ._settings import FunctionOptions
 
-__all__ = [
-    "Door",
-    "JobHandle",
-    "QueuedFunction",
-    "SubmitOptions",
-    "mark_as_coroutine_function",
-    "queued_of",
-]
+__all__ = ["Handler", "QueuedFunction", "mark_as_coroutine_function", "queued_of"]
 
 P = ParamSpec("P")
+Q = ParamSpec("Q")
 R = TypeVar("R")
-R_co = TypeVar("R_co", covariant=True)
 K = TypeVar("K", bound=type)
+S = TypeVar("S")
 
 Handler = Callable[[web.Request], Coroutine[Any, Any, web.StreamResponse]]
+
+_ABSENT: Any = None
+"""Where a request is expected and there is none."""
 
 
 def mark_as_coroutine_function(kind: K) -> K:
@@ -52,87 +48,6 @@ def mark_as_coroutine_function(kind: K) -> K:
     return kind
 
 
-@attrs.frozen(slots=True, kw_only=True)
-class SubmitOptions:
-    """What a submit from code says of its job; unset means that of the job around it."""
-
-    owner: str | None = None
-    metadata: Any = None
-
-
-class Door(Protocol):
-    """How a started app takes jobs of one function."""
-
-    def serves(self, app: web.Application) -> bool:
-        """Whether this is the door of that app, or of one above it."""
-
-    async def answer(self, request: web.Request, subject: Any) -> web.StreamResponse:
-        """Answer a request to the function's route."""
-
-    async def submit(self, payload: bytes, subject: Any, options: SubmitOptions) -> str:
-        """Enqueue a job from code, and answer its id."""
-
-    def events(self, job_id: str) -> AsyncIterator[Mapping[str, Any]]:
-        """The durable events of a job."""
-
-    async def settled(self, job_id: str) -> Snapshot:
-        """The job, once it has ended."""
-
-    async def get(self, job_id: str) -> Snapshot:
-        """The job as it stands."""
-
-    async def cancel(self, job_id: str) -> Snapshot:
-        """Cancel the job."""
-
-
-class JobHandle(Generic[R_co]):
-    """A submitted job.
-
-    Attributes:
-        id: the job's id, good for the HTTP routes too.
-    """
-
-    def __init__(self, door: Door, job_id: str, returns: Any) -> None:
-        self.id = job_id
-        self._door = door
-        self._returns = returns
-
-    async def result(self) -> R_co:
-        """Wait for the result, given the type that the function's annotation says.
-
-        Raises:
-            JobFailed: the job failed or was cancelled.
-        """
-        snapshot = await self._door.settled(self.id)
-        if snapshot.state is not JobState.SUCCEEDED:
-            problem = orjson.loads(snapshot.error) if snapshot.error else {}
-            if snapshot.state is JobState.CANCELLED:
-                detail = f"The job was cancelled ({snapshot.reason})."
-                problem = {"code": "job_cancelled", "detail": detail}
-            raise JobFailed(problem, snapshot.state.value)
-        if snapshot.result is None or not snapshot.result.is_json:
-            return typing.cast(R_co, snapshot.result.body if snapshot.result else None)
-        value = orjson.loads(snapshot.result.body)
-        if self._returns in (Any, None, inspect.Signature.empty):
-            return typing.cast(R_co, value)
-        return typing.cast(R_co, JSON.structure(value, self._returns))
-
-    def events(self) -> AsyncIterator[Mapping[str, Any]]:
-        """Each durable event of the job as it comes, until the terminal one."""
-        return self._door.events(self.id)
-
-    async def state(self) -> str:
-        """``queued``, ``running``, ``succeeded``, ``failed`` or ``cancelled``."""
-        return (await self._door.get(self.id)).state.value
-
-    async def cancel(self) -> str:
-        """Cancel the job, and answer the state it is then in."""
-        return (await self._door.cancel(self.id)).state.value
-
-    def __repr__(self) -> str:
-        return f"<JobHandle {self.id}>"
-
-
 @mark_as_coroutine_function
 class QueuedFunction(Generic[P, R]):
     """A function with a queue.  Made by :func:`aioqueue.queued`.
@@ -142,13 +57,16 @@ class QueuedFunction(Generic[P, R]):
     """
 
     def __init__(self, function: Callable[..., Any], options: FunctionOptions) -> None:
+        _refuse_what_is_no_function(function)
         functools.update_wrapper(self, function)
         self.__wrapped__ = function
         self.declared = options
         self.name = options.name or function.__qualname__.rpartition("<locals>.")[2]
         self.is_async = inspect.iscoroutinefunction(function)
-        self.is_method = next(iter(inspect.signature(function).parameters), "") == "self"
-        self.takes_request = _takes_request(function)
+        parameters = list(inspect.signature(function).parameters)
+        self.is_method = parameters[:1] == ["self"]
+        self._takes_nothing = parameters == ["self"]
+        self.takes_request = self._takes_nothing or _takes_request(function)
         self._doors: dict[web.Application, Door] = {}
         self._signature: Signature | None = None
         self._refuse_what_cannot_work()
@@ -158,11 +76,20 @@ class QueuedFunction(Generic[P, R]):
             self.__wrapped__
         ):
             raise ConfigurationError(f"{self.name}: generators are not supported yet")
+        if not self._takes_nothing:
+            self._refuse_def_with_request()
+
+    def _refuse_def_with_request(self) -> None:
         if self.takes_request and not self.is_async:
             raise ConfigurationError(
                 f"{self.name} is a def that takes the request: it could not await its body. "
                 "Take the values you need as parameters, or make it async def."
             )
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        """Called when the class around it is made: only a View brings the request in ``self``."""
+        if self._takes_nothing:
+            self.takes_request = issubclass(owner, web.View)
 
     @property
     def signature(self) -> Signature:
@@ -179,6 +106,7 @@ class QueuedFunction(Generic[P, R]):
         Raises:
             ConfigurationError: it has such parameters, or annotations that can't be found.
         """
+        self._refuse_def_with_request()
         if not self.takes_request:
             _ = self.signature
 
@@ -199,7 +127,12 @@ class QueuedFunction(Generic[P, R]):
             doors = list(self._doors.values())
             if len(doors) > 1:
                 doors = [door for door in doors if job is not None and door.serves(job.app)]
-            door = doors[0] if len(doors) == 1 else None
+                if not doors:
+                    raise ConfigurationError(
+                        f"{self.name} has a queue in several apps here: only a job of one of them "
+                        "can submit to it."
+                    )
+            door = doors[0] if doors else None
         if door is None:
             raise ConfigurationError(
                 f"{self.name} has no queue here: call aioqueue.setup(app) on the root application "
@@ -210,19 +143,32 @@ class QueuedFunction(Generic[P, R]):
 
     # A handler
 
-    async def __call__(self, request: web.Request) -> web.StreamResponse:
-        """Answer a request.  aiohttp calls this."""
-        return await self.answer(request, None)
+    def __call__(
+        self, request: web.Request = _ABSENT, /, *others: Any, **named: Any
+    ) -> Coroutine[Any, Any, web.StreamResponse]:
+        """Answer a request.  aiohttp calls this, and nobody else."""
+        if others or named:
+            request = _ABSENT  # somebody calls it as the function that it was
+        return self.answer(request, None)
 
-    async def answer(self, request: web.Request, subject: Any) -> web.StreamResponse:
-        """Answer a request to a function, or to a method of ``subject``."""
+    def answer(self, request: web.Request, subject: Any) -> Coroutine[Any, Any, web.StreamResponse]:
+        """Answer a request to a function, or to a method of ``subject``.
+
+        Not a coroutine function, so that a call that forgets its ``await`` is told, too.
+        """
         if not isinstance(request, web.BaseRequest):
             raise TypeError(
                 f"{self.name} is queued: use `await {self.name}.submit(…)`, or "
                 f"`{self.name}.__wrapped__(…)` to call it past its queue."
             )
-        return await self._door(request.match_info.apps[0]).answer(request, subject)
+        return self._door(request.match_info.apps[0]).answer(request, subject)
 
+    @overload
+    def __get__(self, instance: None, owner: type | None = None) -> QueuedFunction[P, R]: ...
+    @overload
+    def __get__(
+        self: QueuedFunction[Concatenate[S, Q], R], instance: S, owner: type | None = None
+    ) -> _BoundFunction[Q, R]: ...
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         """As a method: of a ``web.View``, or of an object whose method is a handler."""
         return self if instance is None else _BoundFunction(self, instance)
@@ -243,6 +189,10 @@ class QueuedFunction(Generic[P, R]):
     ) -> JobHandle[R]:
         if self.takes_request:
             raise TypeError(f"{self.name} takes the request, so only a request can run it.")
+        if self.is_method and subject is None:  # Class.method.submit(object, …)
+            if not args:
+                raise TypeError(f"{self.name} is a method: submit it on its object.")
+            subject, *args = args
         payload = self.signature.payload_of_call(args, kwargs)
         door = self._door(None)
         job_id = await door.submit(payload, subject, options)
@@ -255,7 +205,7 @@ class QueuedFunction(Generic[P, R]):
             owner: whose job it is; else that of the job around the call, else nobody's.
             metadata: what to keep with the job; anything with a JSON form.
         """
-        return _WithOptions(self, SubmitOptions(owner=owner, metadata=metadata))
+        return _WithOptions(self, SubmitOptions(owner, metadata))
 
     # What runs
 
@@ -263,10 +213,7 @@ class QueuedFunction(Generic[P, R]):
         """The plain handler of a function that takes the request."""
         if not self.is_method:
             return self.__wrapped__
-        if (
-            isinstance(subject, web.View)
-            and len(inspect.signature(self.__wrapped__).parameters) == 1
-        ):
+        if self._takes_nothing:
             return lambda request: self.__wrapped__(_with_request(subject, request))
         return functools.partial(self.__wrapped__, subject)
 
@@ -285,28 +232,46 @@ class QueuedFunction(Generic[P, R]):
 
 
 class _WithOptions(Generic[P, R]):
-    def __init__(self, function: QueuedFunction[P, R], options: SubmitOptions) -> None:
+    """A queued function or method with options for ``submit``."""
+
+    def __init__(
+        self, function: QueuedFunction[..., R], options: SubmitOptions, subject: Any = None
+    ) -> None:
         self._function = function
         self._options = options
+        self._subject = subject
 
     async def submit(self, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
         """Enqueue a job with these options."""
-        return await self._function._submit(None, self._options, args, kwargs)
+        return await self._function._submit(self._subject, self._options, args, kwargs)
 
 
 @mark_as_coroutine_function
-class _BoundFunction:
+class _BoundFunction(Generic[P, R]):
     """A queued method, bound to its object."""
 
-    def __init__(self, function: QueuedFunction[Any, Any], subject: Any) -> None:
+    def __init__(self, function: QueuedFunction[..., R], subject: Any) -> None:
         self.function = function
         self.subject = subject
+        self.__wrapped__ = functools.partial(function.__wrapped__, subject)
 
-    async def __call__(self, request: web.Request | None = None) -> web.StreamResponse:
+    def __call__(
+        self, request: web.Request = _ABSENT, /, *others: Any, **named: Any
+    ) -> Coroutine[Any, Any, web.StreamResponse]:
         """Answer a request: a View has it already, another object is given it."""
-        if request is None:
+        if request is _ABSENT and isinstance(self.subject, web.View):
             request = self.subject.request
-        return await self.function.answer(request, self.subject)
+        if others or named:
+            request = _ABSENT
+        return self.function.answer(request, self.subject)
+
+    async def submit(self, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
+        """As :meth:`QueuedFunction.submit`."""
+        return await self.function._submit(self.subject, SubmitOptions(), args, kwargs)
+
+    def options(self, *, owner: str | None = None, metadata: Any = None) -> _WithOptions[P, R]:
+        """As :meth:`QueuedFunction.options`."""
+        return _WithOptions(self.function, SubmitOptions(owner, metadata), self.subject)
 
 
 def queued_of(handler: Any) -> QueuedFunction[Any, Any] | None:
@@ -320,20 +285,35 @@ def queued_of(handler: Any) -> QueuedFunction[Any, Any] | None:
     return None
 
 
+def _refuse_what_is_no_function(function: Any) -> None:
+    if isinstance(function, QueuedFunction):
+        raise ConfigurationError(f"{function.name} is queued already")
+    if isinstance(function, type):
+        raise ConfigurationError(f"{function.__qualname__} is a class: decorate its methods")
+    if not hasattr(function, "__qualname__"):
+        raise ConfigurationError(f"{function!r} is no function: queue a def that calls it")
+
+
 def _takes_request(function: Callable[..., Any]) -> bool:
-    """Whether it is an aiohttp handler: it takes the request, or is a method with nothing else."""
+    """Whether it is an aiohttp handler: its first parameter, after ``self``, is the request."""
     parameters = list(inspect.signature(function).parameters.values())
-    method = bool(parameters) and parameters[0].name == "self"
-    if method:
+    if parameters and parameters[0].name == "self":
         parameters = parameters[1:]
     if not parameters:
-        return method
+        return False
     first = parameters[0]
-    if first.annotation is first.empty:
+    annotation: Any = first.annotation
+    if annotation is first.empty:
         return first.name == "request"
-    if isinstance(first.annotation, str):
-        return first.annotation.rpartition(".")[2].strip("'\"") == "Request"
-    return isinstance(first.annotation, type) and issubclass(first.annotation, web.BaseRequest)
+    if isinstance(annotation, str):
+        try:
+            annotation = typing.get_type_hints(function)[first.name]
+        except (
+            NameError,
+            AttributeError,
+        ):  # imported for type checkers only, or defined further down
+            return str(annotation).rpartition(".")[2].strip("'\"") == "Request"
+    return isinstance(annotation, type) and issubclass(annotation, web.BaseRequest)
 
 
 def _with_request(view: web.View, request: web.Request) -> web.View:
@@ -343,10 +323,13 @@ def _with_request(view: web.View, request: web.Request) -> web.View:
 
 async def _run_with_request(handler: Handler, request: web.Request) -> Any:
     """Run a handler as a job: what it answers becomes the result."""
-    answer: Any = await handler(request)
+    try:
+        answer: Any = await handler(request)
+    except web.HTTPException as response:
+        answer = response
     if not isinstance(answer, web.StreamResponse):
         return answer
-    body = answer.body if isinstance(answer, web.Response) else None
+    body = answer.body if isinstance(answer, web.Response) else answer
     if answer.prepared or not isinstance(body, bytes | bytearray | None):
         raise JobError("This function streams its answer. Ask for it without text/event-stream.")
     content = bytes(body or b"")

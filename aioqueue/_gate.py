@@ -21,7 +21,7 @@ from ._problems import refusal_response
 from ._registry import Registered
 from ._running import CURRENT
 from ._scheduler import Active, Local, Scheduler
-from ._submit import Submitter, close_after, new_job_id
+from ._submit import Submitter, ask, close_after, new_job_id, owner_text
 
 __all__ = ["Gate"]
 
@@ -40,6 +40,9 @@ class Gate:
         self, function: Registered, request: web.Request, handler: Handler
     ) -> web.StreamResponse:
         """Run the handler when it is this request's turn, or refuse it."""
+        around = CURRENT.get(None)
+        if around is not None and self.scheduler.queue_of(around.id) == function.queue:
+            return await handler(request)  # it has come through a gate of this queue already
         try:
             active = await self._turn(function, request)
         except Refused as refused:
@@ -64,6 +67,10 @@ class Gate:
         Raises:
             Refused: there is no room, or the server shuts down.
         """
+        owner, metadata = None, None
+        if function.function is not None:  # a middleware's requests are nobody's
+            owner = owner_text(await ask(self.submitter.settings.owner, request))
+            metadata = await self.submitter._metadata(function, request)
         gate: asyncio.Future[Active | None] = asyncio.get_running_loop().create_future()
         local = Local(copy_context(), request.app, gate=gate)
         record = JobRecord(
@@ -71,6 +78,8 @@ class Gate:
             function=function.name,
             queue=function.queue,
             node=self.scheduler.node,
+            owner=owner,
+            metadata=metadata,
             queue_timeout=function.queue_timeout,
             retained=False,
         )

@@ -7,6 +7,7 @@ it does about time.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from types import TracebackType
 
@@ -16,6 +17,8 @@ from ._errors import Problem, Refused
 from .engines.base import LISTENING_SECONDS, Engine
 
 __all__ = ["Listener", "Listeners", "Place"]
+
+logger = logging.getLogger("aioqueue")
 
 
 class Listener:
@@ -118,9 +121,17 @@ class Listeners:
             if now >= listener.renew_at:
                 listener.renew_at = now + LISTENING_SECONDS / 2
                 renew += listener.jobs
-            await listener.tick(now)
+            await self._tick_one(listener, now)
         await self._engine.attend(self._unheard(), 0.0)
         await self._engine.attend(renew, LISTENING_SECONDS)
+
+    async def _tick_one(self, listener: Listener, now: float) -> None:
+        try:
+            await listener.tick(now)
+        except Exception:
+            # Else it would stop the clock for everybody behind it, now and at each tick to come.
+            logger.exception("a connection failed at a tick, and is dropped")
+            listener.drop()
 
     def _unheard(self) -> list[str]:
         """The jobs that lost a listener since the last tick, and have none left."""

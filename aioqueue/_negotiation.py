@@ -1,7 +1,7 @@
 """What the client asked for: ``Accept`` (RFC 9110 section 12.5.1) and ``Prefer`` (RFC 7240).
 
-Both are wishes.  Nothing here is ever an error: what can't be read is not there.  Clients of one kind
-send the same few headers, so what they mean is remembered.
+Both are wishes.  Nothing here is ever an error: what can't be read is not there.  Clients of one
+kind send the same few headers, so what they mean is remembered.
 """
 
 from __future__ import annotations
@@ -60,9 +60,15 @@ def preferences(headers: tuple[str, ...]) -> Preferences:
     for preference in split(",".join(headers), ","):
         name, _, value = next(split(preference, ";")).partition("=")
         found.setdefault(name.strip().lower(), _unquote(value.strip()))
-    wait = found.get("wait", "")
-    seconds = int(wait) if wait.isascii() and wait.isdigit() and len(wait) <= 9 else None
-    return Preferences("respond-async" in found, seconds)
+    return Preferences("respond-async" in found, _seconds(found.get("wait", "")))
+
+
+def _seconds(text: str) -> int | None:
+    """Whole seconds; more than anybody waits is as good as the exact number."""
+    if not text.isascii() or not text.isdigit():
+        return None
+    digits = text.lstrip("0")
+    return int(digits or 0) if len(digits) <= 9 else 10**9
 
 
 def _quality(parameters: Sequence[str]) -> float:
@@ -97,10 +103,8 @@ def choose_mode(accept: str, prefer: Preferences) -> Mode:
     """
     ranges = _accepted(accept)
     stream = ranges.get("text/event-stream", 0.0)
-    named = "application/json" in ranges
     json = ranges.get("application/json", ranges.get("application/*", ranges.get("*/*", 0.0)))
     wants_answer = prefer.respond_async or prefer.wait is not None
-    tie = named and stream == json and wants_answer
-    if stream > 0.0 and stream >= json and not tie:
+    if stream > 0.0 and (stream > json or (stream == json and not wants_answer)):
         return Mode.STREAM
     return Mode.ACCEPTED if prefer.wait is None else Mode.WAIT

@@ -28,7 +28,7 @@ def outcome_of(job_id: str, function: str, ended: Ended, max_result_bytes: int) 
     try:
         content = content_of(ended.value)
     except TypeError as error:
-        detail = f"{function} returned something that has no JSON form: {error}."
+        detail = _text(f"{function} returned something that has no JSON form: {error}.")
         logger.error("%s", detail, exc_info=error)
         return _failed(job_id, Problem.of("result_not_serializable", detail))
     if len(content.body) > max_result_bytes:
@@ -64,19 +64,32 @@ def _jsonable(value: Any) -> Any:
     raise TypeError(f"type is not JSON serializable: {type(value).__qualname__}")
 
 
-def _explain(function: str, error: BaseException) -> Problem:
+def _explain(function: str, error: Any) -> Problem:
     """What the client may know of an exception.
 
-    A :class:`JobError` and an exception that carries an HTTP error status and a text, as
-    aiohttp's own do, were written for the client.  Of any other the client gets an id, and the
-    server's log the traceback under the same id.
+    A :class:`JobError` and aiohttp's errors, which are responses, were written for the client.
+    Of any other exception the client gets an id, and the server's log the traceback under the
+    same id.
     """
     if isinstance(error, JobError):
-        return Problem.of("job_failed", error.detail, status=error.status)
-    status, text = getattr(error, "status", None), getattr(error, "text", None)
-    if isinstance(status, int) and 400 <= status <= 599 and isinstance(text, str):
-        return Problem.of("job_failed", text, status=status)
+        return Problem.of("job_failed", _text(error.detail), status=error.status)
+    if _is_response(error) and error.status >= 400:
+        return Problem.of("job_failed", _text(error.text), status=error.status)
     error_id = secrets.token_hex(4)
     logger.error("%s failed (error id %s)", function, error_id, exc_info=error)
     detail = f"The function failed. The server's log has the reason under error id {error_id}."
     return Problem.of("job_failed", detail, error_id=error_id)
+
+
+def _is_response(error: Any) -> bool:
+    """Whether this is one of aiohttp's exceptions for handlers.
+
+    By name: this layer does not import aiohttp, and a text and a status alone would not do.  The
+    error of some other API's client has them too, and they are nobody's business.
+    """
+    return any(kind.__module__ == "aiohttp.web_exceptions" for kind in type(error).__mro__)
+
+
+def _text(text: object) -> str:
+    """A text as JSON can hold it: no half of a surrogate pair, as odd file names come with."""
+    return str(text).encode(errors="replace").decode()

@@ -15,20 +15,30 @@ came as text in a path, a query or a form field.
 from __future__ import annotations
 
 import inspect
+import json
 import typing
-from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any, get_args, get_origin
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import islice
+from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 import attrs
 import orjson
 
-from ._convert import ARRAYS, JSON, TEXT, Mismatch, is_union, kind_of, mismatches
+from ._annotations import ARRAYS, is_union, kind_of
+from ._convert import JSON, Hook, hooks_for
 from ._errors import ConfigurationError, Problem, Refused
+from ._mismatches import Mismatch, mismatches
 from ._running import JOB, Job
 
 __all__ = ["Body", "Received", "Signature"]
 
-_NO_JOB: Any = object()
+T = TypeVar("T")
+
+_NO_SUBJECT: Any = object()
+
+_MOST = 50
+"""How many mistakes one answer lists: a body has room for a hundred thousand."""
 
 
 class Body:
@@ -56,8 +66,9 @@ class _Parameter:
     name: str
     annotation: Any
     required: bool
-    positional: bool
     whole_body: bool
+    from_json: Hook
+    from_text: Hook
 
     @property
     def is_file(self) -> bool:
@@ -86,24 +97,34 @@ class Signature:
     """
 
     def __init__(self, function: Callable[..., Any], *, method: bool) -> None:
-        try:
-            hints = typing.get_type_hints(function, include_extras=True)
-        except NameError as error:
-            raise ConfigurationError(
-                f"{function.__qualname__}: the annotation {error.name!r} can't be found. Names in "
-                "annotations must be importable at run time, not only under TYPE_CHECKING."
-            ) from None
-        self.returns: Any = hints.get("return", Any)
         self._name = function.__qualname__
+        hints = self._hints(function)
+        self.returns: Any = hints.get("return", Any)
         self._signature = inspect.signature(function)
         self._parameters: dict[str, _Parameter] = {}
-        self._open = False
+        self._positional: list[inspect.Parameter] = []
+        self._rest: _Parameter | None = None
         self._job: str | None = None
         self._body: _Parameter | None = None
         self._method = method
         parameters = list(self._signature.parameters.values())
-        for parameter in parameters[1:] if method else parameters:
+        self._reserved = {parameters.pop(0).name} if method else set()
+        for parameter in parameters:
             self._add(parameter, hints.get(parameter.name, Any))
+
+    def _hints(self, function: Callable[..., Any]) -> dict[str, Any]:
+        try:
+            return typing.get_type_hints(function, include_extras=True)
+        except NameError as error:
+            raise ConfigurationError(
+                f"{self._name}: the annotation {error.name!r} can't be found. Names in "
+                "annotations must be importable at run time, not only under TYPE_CHECKING."
+            ) from None
+        except Exception as error:
+            raise ConfigurationError(
+                f"{self._name}: an annotation can't be evaluated ({error}). Annotations must be "
+                "types at run time, not only for a type checker."
+            ) from None
 
     def _add(self, parameter: inspect.Parameter, annotation: Any) -> None:
         if parameter.kind is parameter.VAR_POSITIONAL:
@@ -111,23 +132,41 @@ class Signature:
                 f"{self._name}: *{parameter.name} can't be filled from a request. "
                 f"Take a list: {parameter.name}: list[…]."
             )
-        if parameter.kind is parameter.VAR_KEYWORD:
-            self._open = True
-            return
-        if annotation is Job or parameter.default is JOB:
-            self._job = parameter.name
-            return
-        whole_body = get_origin(annotation) is Annotated and Body in annotation.__metadata__
+        whole_body = get_origin(annotation) is Annotated and any(
+            mark is Body or isinstance(mark, Body) for mark in annotation.__metadata__
+        )
         if get_origin(annotation) is Annotated:
             annotation = get_args(annotation)[0]
-        positional = parameter.kind is parameter.POSITIONAL_ONLY
+        if parameter.kind is parameter.POSITIONAL_ONLY:
+            self._positional.append(parameter)
+        if Job in _options(annotation) or parameter.default is JOB:
+            self._job = self._only(self._job, parameter.name, "the job")
+            self._reserved.add(parameter.name)
+            return
         required = parameter.default is parameter.empty
-        known = _Parameter(parameter.name, annotation, required, positional, whole_body)
+        hooks = self._hooks(parameter.name, annotation)
+        known = _Parameter(parameter.name, annotation, required, whole_body, *hooks)
+        if parameter.kind is parameter.VAR_KEYWORD:
+            self._rest = known
+            return
         self._parameters[parameter.name] = known
         if whole_body:
-            if self._body is not None:
-                raise ConfigurationError(f"{self._name}: only one parameter can be the whole Body")
-            self._body = known
+            self._body = self._only(self._body, known, "the whole Body")
+
+    def _only(self, before: T | None, this: T, what: str) -> T:
+        if before is not None:
+            raise ConfigurationError(f"{self._name}: only one parameter can be {what}")
+        return this
+
+    def _hooks(self, name: str, annotation: Any) -> tuple[Hook, Hook]:
+        """What makes the argument.  A type that would make every request a 422 is refused."""
+        try:
+            return hooks_for(annotation)
+        except Exception as error:
+            raise ConfigurationError(
+                f"{self._name}: no request can fill {name}: {annotation!r} ({error}). Take plain "
+                "types, lists and dicts of them, attrs classes, dataclasses, or bytes for a file."
+            ) from None
 
     @property
     def takes_files(self) -> bool:
@@ -151,11 +190,8 @@ class Signature:
         text = self._text(received, wrong)
         json = self._json(received, wrong)
         files = self._files(received, wrong)
-        given = [*text, *json, *files]
-        wrong += [
-            Mismatch(name, "one value", "is given in more than one place")
-            for name in sorted({name for name in given if given.count(name) > 1})
-        ]
+        if text or files:
+            wrong += _repeated([*text, *json, *files], "is given in more than one place")
         self._convert(json, text, files, wrong)
         if wrong:
             raise _refusal(wrong)
@@ -166,53 +202,64 @@ class Signature:
 
     def _text(self, received: Received, wrong: list[Mismatch]) -> dict[str, Any]:
         """Arguments that came as text: path, then query, then form."""
-        text: dict[str, Any] = {}
-        for name, value in received.path.items():
-            if name in self._parameters:
-                text[name] = [value] if self._parameters[name].is_list else value
-        for pairs, unknown_is_wrong in ((received.query, False), (received.fields, True)):
-            for name, value in pairs:
-                parameter = self._parameters.get(name)
-                if parameter is not None and parameter.is_list:
-                    text.setdefault(name, []).append(value)
-                elif parameter is not None or (unknown_is_wrong and self._open):
-                    if name in text:
-                        wrong.append(Mismatch(name, "one value", "is given more than once"))
-                    text[name] = value
-                elif unknown_is_wrong:
-                    wrong.append(self._unknown(name))
+        if not (received.path or received.query or received.fields):
+            return {}
+        # Paths and queries may have more in them than is meant for us; a body may not.
+        pairs = [
+            (name, value)
+            for name, value in (*received.path.items(), *received.query)
+            if name in self._parameters and not self._parameters[name].whole_body
+        ]
+        pairs += [(name, value) for name, value in received.fields if self._takes(name)]
+        wrong += self._unknown(name for name, _ in received.fields)
+        lists = {one.name for one in self._parameters.values() if one.is_list}
+        text: dict[str, Any] = {name: [] for name, _ in pairs if name in lists}
+        for name, value in pairs:
+            if name in lists:
+                text[name].append(value)
+            else:
+                text[name] = value
+        single = [name for name, _ in pairs if name not in lists]
+        wrong += _repeated(single, "is given more than once")
         return text
 
-    def _unknown(self, name: str) -> Mismatch:
-        known = ", ".join(self._parameters) or "none"
-        return Mismatch(name, f"one of the parameters ({known})", "is not a parameter here")
+    def _takes(self, name: str) -> bool:
+        """Whether a body may have this name in it."""
+        is_open = self._rest is not None and name not in self._reserved
+        return is_open or name in self._parameters
+
+    def _unknown(self, names: Iterable[str]) -> list[Mismatch]:
+        """What is wrong with the names in a body."""
+        unknown = dict.fromkeys(name for name in names if not self._takes(name))
+        if not unknown:
+            return []
+        expected = f"one of the parameters ({', '.join(self._parameters) or 'none'})"
+        return [
+            Mismatch(name, expected, "is not a parameter here") for name in islice(unknown, _MOST)
+        ]
 
     def _json(self, received: Received, wrong: list[Mismatch]) -> dict[str, Any]:
         if received.json is None:
             return {}
-        value = orjson.loads(received.json)
+        try:
+            # As deep as it will stand in the payload, whose reader has a limit too.
+            value = orjson.loads(b'{"json":{"":%b}}' % received.json)["json"][""]
+        except orjson.JSONDecodeError:
+            raise Refused(Problem.of("invalid_json", "The body is nested too deeply.")) from None
         if self._body is not None:
             return {self._body.name: value}
         if not isinstance(value, dict):
             wrong.append(Mismatch("", "an object", "The body must be a JSON object of arguments"))
             return {}
-        if not self._open:
-            wrong += [self._unknown(name) for name in value if name not in self._parameters]
-        elif self._job is not None and self._job in value:
-            wrong.append(self._unknown(self._job))
+        wrong += self._unknown(value)
         return value
 
     def _files(self, received: Received, wrong: list[Mismatch]) -> dict[str, bytes]:
         if received.whole is not None and self._body is not None:
             return {self._body.name: received.whole}
-        files: dict[str, bytes] = {}
-        for name, content in received.files:
-            if name not in self._parameters:
-                wrong.append(self._unknown(name))
-            elif name in files:
-                wrong.append(Mismatch(name, "one file", "is given more than once"))
-            files[name] = content
-        return files
+        wrong += self._unknown(name for name, _ in received.files)
+        wrong += _repeated((name for name, _ in received.files), "is given more than once")
+        return dict(received.files)
 
     # A call from code
 
@@ -222,22 +269,11 @@ class Signature:
         Raises:
             TypeError: they do not fit the function, or one has no JSON form.
         """
-        bind = self._signature.bind
-        bound = bind(_NO_JOB, *args, **kwargs) if self._method else bind(*args, **kwargs)
-        json: dict[str, Any] = {}
-        files: dict[str, bytes] = {}
-        for name, value in bound.arguments.items():
-            if name == self._job or value is _NO_JOB:
-                continue
-            if name not in self._parameters:
-                json |= value  # **kwargs
-            elif isinstance(value, bytes):
-                files[name] = value
-            else:
-                json[name] = JSON.unstructure(value)
+        given = self._bound(args, kwargs)
+        files = {name: value for name, value in given.items() if isinstance(value, bytes)}
         try:
-            raw = orjson.dumps(json)
-        except TypeError as error:
+            raw = _dump({name: value for name, value in given.items() if name not in files})
+        except (TypeError, ValueError, RecursionError) as error:
             raise TypeError(f"an argument of {self._name} has no JSON form: {error}") from None
         wrong: list[Mismatch] = []
         self._convert(orjson.loads(raw), {}, files, wrong)
@@ -246,6 +282,19 @@ class Signature:
                 f"{self._name}: " + "; ".join(f"{one.field} {one.message}" for one in wrong)
             )
         return _pack(raw, {}, files)
+
+    def _bound(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """The arguments of a call by name."""
+        subject = (_NO_SUBJECT,) if self._method else ()
+        given: dict[str, Any] = {}
+        for name, value in self._signature.bind(*subject, *args, **kwargs).arguments.items():
+            if name in self._parameters:
+                given[name] = value
+            elif name not in self._reserved:  # **kwargs, which may repeat a positional-only name
+                if twice := value.keys() & (self._parameters.keys() | self._reserved):
+                    raise TypeError(f"{self._name}: {', '.join(twice)} can't be passed by name")
+                given |= value
+        return given
 
     # The run
 
@@ -258,11 +307,7 @@ class Signature:
             raise _refusal(wrong)  # the code changed since the job was accepted
         if self._job is not None:
             named[self._job] = job
-        positional = [
-            named.pop(parameter.name)
-            for parameter in self._parameters.values()
-            if parameter.positional and parameter.name in named
-        ]
+        positional = [named.pop(one.name, one.default) for one in self._positional]
         return positional, named
 
     def _convert(
@@ -274,27 +319,48 @@ class Signature:
     ) -> dict[str, Any]:
         """Give each argument its type; what can't have it is added to ``wrong``."""
         named: dict[str, Any] = {}
-        for values, converter in ((json, JSON), (text, TEXT), (files, JSON)):
+        failed: set[str] = set()
+        for values, is_text in ((json, False), (text, True), (files, False)):
             for name, value in values.items():
-                parameter = self._parameters.get(name)
-                if parameter is None and not self._open:
+                parameter = self._parameters.get(name, self._rest)
+                if parameter is None or not self._takes(name):
                     continue  # said to be wrong already
-                annotation = Any if parameter is None else parameter.annotation
+                make = parameter.from_text if is_text else parameter.from_json
                 try:
-                    named[name] = converter.structure(value, annotation)
+                    named[name] = make(value, parameter.annotation)
                 except Exception as error:
-                    wrong.extend(mismatches(name, annotation, error))
+                    failed.add(name)
+                    found = mismatches(name, parameter.annotation, error)
+                    wrong.extend(islice(found, _MOST))
         for parameter in self._parameters.values():
-            missing = parameter.name not in named and parameter.required
-            if missing and not any(one.field.startswith(parameter.name) for one in wrong):
+            if parameter.required and parameter.name not in named and parameter.name not in failed:
                 wrong.append(Mismatch(parameter.name, "a value", "is missing"))
         return named
 
 
+def _repeated(names: Iterable[str], message: str) -> list[Mismatch]:
+    return [Mismatch(name, "one value", message) for name, n in Counter(names).items() if n > 1]
+
+
 def _refusal(wrong: Sequence[Mismatch]) -> Refused:
-    detail = "; ".join(f"{one.field} {one.message}".strip() for one in wrong) + "."
-    errors = [one.document() for one in wrong]
-    return Refused(Problem.of("invalid_arguments", detail, errors=errors))
+    listed = [f"{one.field} {one.message}".strip() for one in wrong[:_MOST]]
+    if len(wrong) > _MOST:
+        listed.append("and more")
+    errors = [one.document() for one in wrong[:_MOST]]
+    return Refused(Problem.of("invalid_arguments", "; ".join(listed) + ".", errors=errors))
+
+
+def _dump(arguments: Mapping[str, Any]) -> bytes:
+    """The JSON of arguments from code.
+
+    Raises:
+        TypeError, ValueError, RecursionError: there is none.
+    """
+    plain = {name: JSON.unstructure(value) for name, value in arguments.items()}
+    raw = orjson.dumps(plain)
+    if b"null" in raw:  # orjson writes NaN and infinity so, which would come back as None
+        json.dumps(plain, allow_nan=False, default=str)
+    return raw
 
 
 def _pack(json: bytes | None, text: Mapping[str, Any], files: Mapping[str, bytes]) -> bytes:

@@ -3,8 +3,8 @@
 A line of n people that moves once would cost n messages if everybody were told at once, and n² by
 the time it is empty.  Here each waits for news about a tenth of the time that is left to wait, at
 least a second and at most fifteen, and all together get no more than a budget: the most overdue
-first.  So somebody near the head hears every second, somebody far back now and then, and a whole
-drain costs O(n log n) messages.
+first.  So somebody near the head hears every second and somebody far back now and then: a drain
+costs O(n log n) messages, and four a minute for everybody who waits longer than some minutes.
 """
 
 from __future__ import annotations
@@ -39,24 +39,32 @@ class Estimator:
     def __init__(self, engine: Engine, workers: Mapping[str, int]) -> None:
         self._engine = engine
         self._workers = workers
-        self._forecasts: dict[str, tuple[float, Forecast]] = {}
+        self._forecasts: dict[str, tuple[float, bool, Forecast]] = {}
 
-    async def forecast(self, queue: str) -> Forecast:
-        """What can be said of a queue, at most a moment old."""
+    async def forecast(self, queue: str, *, full: bool = False) -> Forecast:
+        """What can be said of a queue, at most a moment old.
+
+        Args:
+            queue: which one.
+            full: whether it is known to be full; what was said while a slot was free is out of
+                date then, by a whole run of the function.
+        """
         now = await self._engine.now()
         known = self._forecasts.get(queue)
-        if known is not None and now - known[0] < _FRESH:
-            return known[1]
+        if known is not None and now - known[0] < _FRESH and not (full and known[1]):
+            return known[2]
         stats = await self._engine.stats(queue)
-        forecast = Forecast(stats, self._workers[queue], now)
-        self._forecasts[queue] = (now, forecast)
+        limit, workers = stats.concurrency_limit, self._workers[queue]
+        has_slot = len(stats.running) < (workers if limit is None else min(limit, workers))
+        forecast = Forecast(stats, workers, now)
+        self._forecasts[queue] = (now, has_slot, forecast)
         return forecast
 
     async def estimate(self, snapshot: Snapshot) -> Estimate:
         """What to tell whoever asks about this job."""
         record = snapshot.record
         if snapshot.state is JobState.QUEUED:
-            forecast = await self.forecast(record.queue)
+            forecast = await self.forecast(record.queue, full=True)
             (ahead,) = await self._engine.ahead([record.id])
             return forecast.estimate(record.function, ahead)
         if snapshot.state is JobState.RUNNING and snapshot.started is not None:

@@ -32,4 +32,5 @@ def stored_problem_response(
 
 def refusal_response(refused: Refused, request: web.Request) -> web.Response:
     """The answer to a request that was not accepted."""
-    return problem_response(refused.problem, instance=request.path, retry_after=refused.retry_after)
+    instance = request.rel_url.raw_path  # a reference, as RFC 9457 wants it: still percent-encoded
+    return problem_response(refused.problem, instance=instance, retry_after=refused.retry_after)

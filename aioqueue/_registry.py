@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Protocol
 
 import attrs
 from aiohttp import hdrs, web
 
 from ._errors import ConfigurationError
 from ._executors import Call
-from ._function import QueuedFunction, queued_of
+from ._function import Handler, QueuedFunction, queued_of
 from ._job import AdmissionLimits, JobRecord, QueuePolicy
+from ._parameters import Signature
 from ._running import Job
 from ._scheduler import Local
 from ._settings import FunctionOptions, OnDisconnect, Settings
@@ -28,6 +29,27 @@ __all__ = [
 ]
 
 
+class Function(Protocol):
+    """What a started app needs of a queued function.
+
+    Not the class itself, which is a descriptor: type checkers would bind it to whatever has it.
+    """
+
+    __wrapped__: Callable[..., Any]
+    is_method: bool
+    takes_request: bool
+
+    @property
+    def signature(self) -> Signature:
+        """The parameters, as clients can fill them."""
+
+    def handler(self, subject: Any) -> Handler:
+        """The plain handler of a function that takes the request."""
+
+    def call(self, record: JobRecord, job: Job, local: Local) -> Call:
+        """The function with its arguments, ready to run."""
+
+
 @attrs.frozen(slots=True, kw_only=True, eq=False)
 class Registered:
     """A function of a started app: its options and the app's settings, made into one."""
@@ -41,20 +63,22 @@ class Registered:
     queue_timeout: float | None
     cancel_timeout: float
     max_body_size: int | None
-    function: QueuedFunction[Any, Any] | None
+    app: web.Application | None
+    """The (sub-)application of its first route; None if it has no route."""
+    function: Function | None
     """None for a middleware's gate, whose work is whatever handler comes next."""
 
     def call(self, record: JobRecord, job: Job, local: Local) -> Call:
         """The function with its arguments, ready to run."""
         assert self.function is not None
-        call: Call = self.function.call(record, job, local)
-        return call
+        return self.function.call(record, job, local)
 
 
 def register(
     name: str,
     options: FunctionOptions,
     settings: Settings,
+    app: web.Application | None,
     function: QueuedFunction[Any, Any] | None,
 ) -> Registered:
     """Put the options of a function and the settings of its app together."""
@@ -72,6 +96,7 @@ def register(
         queue_timeout=_either(options.queue_timeout, settings.queue_timeout),
         cancel_timeout=_either(options.cancel_timeout, settings.cancel_timeout),
         max_body_size=_either(options.max_body_size, settings.max_body_size),
+        app=app,
         function=function,
     )
 
@@ -98,14 +123,14 @@ def by_name(registered: Iterable[Registered]) -> dict[str, Registered]:
         if other is not one:
             raise ConfigurationError(
                 f"two queued functions are named {one.name!r}: {_where(other)} and {_where(one)}. "
-                "Give one of them another name: @aioqueue.queued(name=…)."
+                "Give one of them another name=…."
             )
     return names
 
 
 def _where(registered: Registered) -> str:
     if registered.function is None:
-        return "a middleware"
+        return "an aioqueue.middleware"
     plain = registered.function.__wrapped__
     return f"{plain.__module__}.{plain.__qualname__}"
 
@@ -147,14 +172,19 @@ def sub_apps(app: web.Application) -> Iterator[web.Application]:
             yield from sub_apps(sub_app)
 
 
-def discover(root: web.Application) -> Iterator[Any]:
-    """The middlewares and the queued functions of an app and those below; some maybe twice."""
+def discover(root: web.Application) -> Iterator[tuple[Any, web.Application]]:
+    """The middlewares and the queued functions of an app and those below, some maybe twice.
+
+    Each comes with the application that has it.
+    """
     for app in (root, *sub_apps(root)):
-        yield from app.middlewares
+        for middleware in app.middlewares:
+            yield middleware, app
         for resource in app.router.resources():
             if "app" not in resource.get_info():
                 for route in resource:
-                    yield from queued_handlers(route.handler)
+                    for function in queued_handlers(route.handler):
+                        yield function, app
 
 
 def queued_handlers(handler: Any) -> Iterator[QueuedFunction[Any, Any]]:

@@ -89,7 +89,7 @@ class JobRoutes:
         if prefer.wait is not None and not snapshot.state.terminal:
             seconds = min(prefer.wait, int(self.settings.prefer_wait_max))
             with self.listeners.place() as place:
-                # At once: by the next tick the job's grace may be over.
+                # Not at the next tick: by then the job's grace may be over.
                 await self.engine.attend([snapshot.id], LISTENING_SECONDS)
                 await wait_for_end(self.engine, place, request, snapshot.id, seconds)
             snapshot = await self.engine.get(snapshot.id)
@@ -135,7 +135,9 @@ class JobRoutes:
         most = self.settings.max_jobs_per_stream
         if not 1 <= len(jobs) <= most:
             detail = f"Name 1 to {most} jobs: ?job=…&job=…"
-            return problem_response(Problem.of("bad_request", detail), instance=request.path)
+            return problem_response(
+                Problem.of("bad_request", detail), instance=request.rel_url.raw_path
+            )
         return await self._follow(request, jobs)
 
     async def _follow(self, request: web.Request, jobs: Sequence[str]) -> web.StreamResponse:
@@ -148,6 +150,7 @@ class JobRoutes:
         if request.method == hdrs.METH_HEAD:
             return web.Response(headers=STREAM_HEADERS)
         with self.listeners.place() as place:
+            # Not at the next tick: by then a job's grace may be over.
             await self.engine.attend(list(known), LISTENING_SECONDS)
             reader = Reader(self.engine, {job_id: cursors[job_id] for job_id in known})
             stream = place.listener = self.streams.open(request, reader, {}, cursors)

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import secrets
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from contextvars import copy_context
 from typing import Any
 
@@ -18,10 +19,11 @@ from ._bodies import BodyReader
 from ._errors import AioqueueError
 from ._eventlog import ended, follow
 from ._executors import Executor, LoopExecutor, ThreadExecutor
-from ._function import SubmitOptions
 from ._gate import Gate, Handler
-from ._job import JobRecord, JobState, Snapshot
+from ._handle import SubmitOptions
+from ._job import JobRecord, Snapshot
 from ._listeners import Listeners
+from ._outcomes import content_of
 from ._positions import Estimator, Positions
 from ._registry import Registered, by_name, policies, sub_apps, workers
 from ._resource import Links
@@ -30,6 +32,7 @@ from ._running import CURRENT
 from ._scheduler import Local, Scheduler
 from ._settings import Settings
 from ._sse import Streams
+from ._standstill import Waits
 from ._submit import Submitter, new_job_id
 from .engines.base import Engine, Retention
 
@@ -90,6 +93,7 @@ class Runtime:
             answers=answers,
             settings=settings,
             links=links,
+            queues=tuple(self._policies),
         )
         self._gate = Gate(
             scheduler=self._scheduler, listeners=self._listeners, submitter=self._submitter
@@ -105,7 +109,7 @@ class Runtime:
             functions=self._functions,
         )
         self._ticker: asyncio.Task[None] | None = None
-        self._inside: dict[str, int] = {}  # jobs of each queue that wait for their own queue
+        self._waits = Waits(self._scheduler, self._policies)
 
     # Life
 
@@ -196,7 +200,7 @@ class Runtime:
             metadata=None if metadata is None else orjson.dumps(metadata),
             queue_timeout=registered.queue_timeout,
         )
-        app = around.app if around is not None else self.app
+        app = registered.app or (around.app if around is not None else self.app)
         local = Local(copy_context(), app, subject)
         return (await self._submitter.enqueue(registered, record, local, None)).job_id
 
@@ -212,39 +216,22 @@ class Runtime:
         snapshot = await self.get(job_id)
         if snapshot.state.terminal:
             return snapshot
-        queue = snapshot.record.queue
-        inside = self._enter(queue, snapshot)
-        try:
+        with self._wait_inside(snapshot):
             await ended(self._engine, [job_id])
-        finally:
-            if inside:
-                self._inside[queue] -= 1
         return await self.get(job_id)
 
-    def _enter(self, queue: str, snapshot: Snapshot) -> bool:
-        """Note that a job of this queue waits for another one in it.
-
-        Raises:
-            AioqueueError: all slots of the queue are held by jobs that wait for it.
-        """
+    def _wait_inside(self, snapshot: Snapshot) -> AbstractContextManager[None]:
+        """Note, where a job waits for another one, that it does."""
         around = CURRENT.get(None)
-        if around is None or self._scheduler.queue_of(around.id) != queue:
-            return False
-        waiting = self._inside.get(queue, 0) + 1
-        limit = self._policies[queue].concurrency_limit
-        if snapshot.state is JobState.QUEUED and limit is not None and waiting >= limit:
-            raise AioqueueError(
-                f"this job would wait for ever: all {limit} slots of the queue {queue!r} are held "
-                "by jobs that wait for it. Give the inner function a queue of its own "
-                "(concurrency_id=…), or raise concurrency_limit."
-            )
-        self._inside[queue] = waiting
-        return True
+        if around is None or not self._scheduler.runs(around.id):
+            return nullcontext()
+        return self._waits.wait(around.id, snapshot.record)
 
     async def events(self, job_id: str) -> AsyncIterator[Mapping[str, Any]]:
         """The durable events of a job."""
-        async for event in follow(self._engine, job_id):
-            yield orjson.loads(event.data)
+        with self._wait_inside(await self.get(job_id)):
+            async for event in follow(self._engine, job_id):
+                yield orjson.loads(event.data)
 
     async def cancel(self, job_id: str) -> Snapshot:
         """Cancel a job."""
@@ -259,7 +246,8 @@ def _answering(handler: Handler) -> Handler:
         value: Any = await handler(request)
         if isinstance(value, web.StreamResponse):
             return value
-        return web.Response(body=orjson.dumps(value), content_type="application/json")
+        content = content_of(value)
+        return web.Response(body=content.body, content_type=content.content_type)
 
     return answer
 

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import attrs
 
 from ._errors import ClaimLost, Problem
-from ._executors import Call, Ended, Executor, LoopExecutor
+from ._executors import Call, Ended, Executor
 from ._job import AdmissionLimits, Claim, Demand, JobRecord, JobState, Outcome, Snapshot
 from ._outcomes import outcome_of
 from ._running import Job
@@ -24,6 +24,9 @@ from .engines.base import Dedup, Engine, Enqueued
 __all__ = ["Active", "Local", "Runnable", "Scheduler"]
 
 logger = logging.getLogger("aioqueue")
+
+_PAUSE = 1.0
+"""Seconds after an error before the next hint is looked at."""
 
 _WAIT_SECONDS = 60.0
 """How long one wait for a hint lasts; hints come when there is something, this is only a bound."""
@@ -127,11 +130,15 @@ class Scheduler:
 
     async def _watch(self) -> None:
         while True:
-            work = await self._engine.wait_work(self.node, _WAIT_SECONDS)
-            for job_id in work.cancelled:
-                self._interrupt(job_id)
-            for queue in work.queues:
-                await self.dispatch(queue)
+            try:
+                work = await self._engine.wait_work(self.node, _WAIT_SECONDS)
+                for job_id in work.cancelled:
+                    self._interrupt(job_id)
+                for queue in work.queues:
+                    await self.dispatch(queue)
+            except Exception:
+                logger.exception("a hint could not be followed; the next one will be")
+                await asyncio.sleep(_PAUSE)
 
     # In
 
@@ -139,10 +146,25 @@ class Scheduler:
         """Whether a worker is free for this function."""
         return self._executors[self._functions[function].executor].free > 0
 
+    def runs(self, job_id: str) -> bool:
+        """Whether a job holds a place here."""
+        return job_id in self._active
+
+    def waits(self, job_id: str) -> bool:
+        """Whether a job that was enqueued here waits for its turn."""
+        return job_id in self._locals and job_id not in self._active
+
     def queue_of(self, job_id: str) -> str | None:
         """The queue of a job that runs here; None if it does not."""
         active = self._active.get(job_id)
         return None if active is None else active.claim.queue
+
+    def holders(self, record: JobRecord) -> tuple[list[str], list[str]]:
+        """The jobs here that hold the slots and the places that a waiting one could get."""
+        executor = self._functions[record.function].executor
+        slots = [name for name, one in self._active.items() if one.claim.queue == record.queue]
+        places = [name for name, one in self._active.items() if one.function.executor == executor]
+        return slots, places
 
     async def submit(
         self,
@@ -220,21 +242,17 @@ class Scheduler:
         local = self._locals.get(record.id) or Local(copy_context(), self._app)
         active = Active(claim, Job(attempt, local.app), function)
         self._active[record.id] = active
+        # In this step, so that the next claim counts it.
+        self._executors[function.executor].hold(active.job)
+        # The task gets a copy: a thread may be in the context while its task is woken.
+        context = local.context.copy()
         if local.gate is None:
-            self._spawn(self._execute(active, record, local), local.context)
-            return
-        self._loop_executor.hold(active.job)
-        if local.gate.done():  # its client left in this very moment
+            self._spawn(self._execute(active, record, local), context)
+        elif local.gate.done():  # its client left in this very moment
             ended = Ended(error=asyncio.CancelledError())
-            self._spawn(self.finish_gated(active, ended), local.context)
+            self._spawn(self.finish_gated(active, ended), context)
         else:
             local.gate.set_result(active)
-
-    @property
-    def _loop_executor(self) -> LoopExecutor:
-        executor = self._executors["loop"]
-        assert isinstance(executor, LoopExecutor)
-        return executor
 
     def _spawn(self, coroutine: Any, context: Context) -> None:
         task = asyncio.get_running_loop().create_task(coroutine, context=context)
@@ -246,15 +264,15 @@ class Scheduler:
         executor = self._executors[active.function.executor]
         try:
             call = active.function.call(record, active.job, local)
-        except Exception as error:
-            ended = Ended(error=error)
-        else:
             ended = await executor.run(call, active.job, local.context)
+        except Exception as error:  # it could not begin; what it raises itself is in ``ended``
+            executor.let_go(active.job)
+            ended = Ended(error=error)
         await self._finish(active, ended)
 
     async def finish_gated(self, active: Active, ended: Ended) -> None:
         """A gated request has been answered by its own handler."""
-        self._loop_executor.let_go(active.job)
+        self._executors[active.function.executor].let_go(active.job)
         await self._finish(active, ended)
 
     async def _finish(self, active: Active, ended: Ended) -> None:
@@ -276,13 +294,15 @@ class Scheduler:
         await self._after(claim.queue, active.function.executor)
 
     async def _after(self, queue: str, executor: str) -> None:
-        """A place is free: first for the queues that wait for one, in the order they came."""
+        """A place is free: for the queues that wait for one, in turn.
+
+        One that gets it and wants another waits again, behind the others.
+        """
         blocked = self._blocked[executor]
-        if blocked:
-            waiting = list(blocked)
-            blocked.clear()
-            for other in waiting:
-                await self.dispatch(other)
+        while blocked and self._executors[executor].free > 0:
+            other = next(iter(blocked))
+            del blocked[other]
+            await self.dispatch(other)
         await self.dispatch(queue)
 
     def _forget(self, job_id: str) -> None:
@@ -331,6 +351,7 @@ class Scheduler:
 
     async def close(self) -> bool:
         """Stop.  Answers whether all work has ended; a thread can't be made to."""
+        self.accepting = False
         if self._watcher is not None:
             self._watcher.cancel()
             await asyncio.wait([self._watcher])

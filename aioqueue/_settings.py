@@ -7,6 +7,7 @@ bytes; None switches a bound off.
 from __future__ import annotations
 
 import os
+import string
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
@@ -65,19 +66,24 @@ def _on_disconnect(owner: object, attribute: attrs.Attribute[Any], value: object
     if value in ("keep", "cancel") or (value is None and isinstance(owner, FunctionOptions)):
         return
     if isinstance(value, bool) or not isinstance(value, int | float) or not _within(value, 0, None):
-        raise _fail(owner, attribute.name, value, '"keep", "cancel", or a number of seconds')
+        wanted = '"keep", "cancel", or a number of seconds of at least 0'
+        raise _fail(owner, attribute.name, value, wanted)
+
+
+_PATH_LETTERS = set(string.ascii_letters + string.digits + "/-._~")
 
 
 def _path(owner: object, attribute: attrs.Attribute[Any], value: object) -> None:
     empty_allowed = attribute.name == "public_path"
     if value == "" and empty_allowed:
         return
+    wanted = 'a path such as "/queue", without a "/" at its end' + ', or ""' * empty_allowed
     if not isinstance(value, str) or not value.startswith("/") or value.endswith("/"):
-        raise _fail(
-            owner, attribute.name, value, 'a path such as "/queue", without a "/" at its end'
-        )
-    if any(character in value for character in "{}?#") or not value.isascii():
-        raise _fail(owner, attribute.name, value, "plain text: no {}, ?, # or letters beyond ASCII")
+        raise _fail(owner, attribute.name, value, wanted)
+    # It goes into headers as it is, and into routes, where braces mean something.
+    plain = set(value) <= _PATH_LETTERS and "//" not in value
+    if not plain:
+        raise _fail(owner, attribute.name, value, f"{wanted}, of letters, digits and -._~")
 
 
 def setting(default: Any, doc: str, validator: Callable[[Any, Any, Any], None]) -> Any:
@@ -213,33 +219,36 @@ class Settings:
 
     def overridden(self, environ: Mapping[str, str] = os.environ) -> Settings:
         """These settings, with what ``AIOQUEUE_<NAME>`` in the environment says on top."""
-        changes = {
-            field.name: _read(field, environ[name])
-            for field in attrs.fields(Settings)
-            if (name := f"AIOQUEUE_{field.name.upper()}") in environ
-        }
-        return attrs.evolve(self, **changes) if changes else self
+        settings = self
+        for field in attrs.fields(Settings):
+            variable = f"AIOQUEUE_{field.name.upper()}"
+            if variable not in environ:
+                continue
+            if field.validator is _callable:
+                raise ConfigurationError(f"{variable}: a callable can't come from the environment")
+            try:
+                value = _read(str(field.type), environ[variable])
+                settings = attrs.evolve(settings, **{field.name: value})
+            except ConfigurationError as error:
+                raise ConfigurationError(f"{variable} in the environment: {error}") from None
+        return settings
 
 
-def _read(field: attrs.Attribute[Any], text: str) -> Any:
-    """One environment value, by the type its field declares."""
-    name, kind = f"AIOQUEUE_{field.name.upper()}", str(field.type)
+def _read(kind: str, text: str) -> Any:
+    """An environment value as the type its field declares, or as it is if it can't be that.
+
+    Its field then refuses it, and says what would be right.
+    """
+    if text == "" and "None" in kind:
+        return None
+    if kind == "bool":
+        return {"true": True, "1": True, "false": False, "0": False}.get(text.lower(), text)
+    if kind.startswith("str"):
+        return text
     try:
-        if field.name in ("owner", "metadata"):
-            raise ConfigurationError(f"{name}: a callable can't come from the environment")
-        if text == "" and "None" in kind:
-            return None
-        if kind == "bool":
-            return {"true": True, "1": True, "false": False, "0": False}[text.strip().lower()]
-        if kind.startswith("str"):
-            return text
-        if field.name == "on_disconnect" and text in ("keep", "cancel"):
-            return text
         return int(text) if kind.startswith("int") else float(text)
-    except (KeyError, ValueError) as error:
-        if isinstance(error, ConfigurationError):
-            raise
-        raise ConfigurationError(f"{name}={text!r}: expected {kind}") from None
+    except ValueError:
+        return text
 
 
 def _concurrency_limit(owner: object, attribute: attrs.Attribute[Any], value: object) -> None:

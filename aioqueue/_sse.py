@@ -11,6 +11,7 @@ import random
 import socket
 from collections.abc import Mapping, Sequence
 
+import orjson
 from aiohttp import HttpVersion11, hdrs, web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp_sse import EventSourceResponse
@@ -74,6 +75,7 @@ class EventStream(EventSourceResponse):
 
     def __init__(self, send_timeout: float, headers: Mapping[str, str]) -> None:
         super().__init__(sep="\n", allow_all_methods=True, send_timeout=send_timeout)
+        del self.headers[hdrs.CONNECTION]  # aiohttp knows what to say there, and does
         self.headers.update(STREAM_HEADERS)
         self.headers.update(headers)
 
@@ -81,7 +83,6 @@ class EventStream(EventSourceResponse):
         """Send the headers; on HTTP/1.0, where a body ends with the connection, close it then."""
         if request.version < HttpVersion11:
             self.force_close()
-            self.headers[hdrs.CONNECTION] = "close"
         # Past EventSourceResponse.prepare, which would start a task to ping this one stream.
         writer = await web.StreamResponse.prepare(self, request)
         # A future in the task's place keeps the rest of the class working.
@@ -107,17 +108,26 @@ class EventStream(EventSourceResponse):
         await writer.write(data, drain=False)  # type: ignore[call-arg]
         return True
 
+    def unsent(self) -> tuple[int, int]:
+        """How many bytes the kernel has taken so far, and how many it has yet to take."""
+        writer, request = self._payload_writer, self._req
+        if writer is None or request is None or request.transport is None:
+            return 0, 0
+        left = request.transport.get_write_buffer_size()
+        return writer.output_size - left, left
+
 
 class _Stream(Listener):
     """One open stream: what it sends, and where it is in each job's log."""
 
     __slots__ = (
-        "_blocked_since",
         "_ids",
         "_response",
         "_settings",
         "_settled_in",
         "_silent_since",
+        "_taken",
+        "_taken_at",
         "_waiting",
         "reader",
     )
@@ -137,7 +147,7 @@ class _Stream(Listener):
         self._settings = settings
         self._ids = {job_id: str(cursor) for job_id, cursor in places.items()}
         self._waiting: list[Waiting] = []
-        self._blocked_since: float | None = None
+        self._taken, self._taken_at = -1, now
         self._settled_in = False  # at the first tick: a short stream needs none of it
         self._silent_since = now
 
@@ -146,11 +156,12 @@ class _Stream(Listener):
         if not self._settled_in:
             self._settled_in = True
             self._response.settle_in(self.request)
-        if self._blocked_since is not None:
-            if now - self._blocked_since > self._settings.send_timeout:
-                transport = self.request.transport
-                if transport is not None:
-                    transport.abort()
+        taken, left = self._response.unsent()
+        if left:
+            if taken != self._taken:  # slow, but it reads
+                self._taken, self._taken_at = taken, now
+            elif now - self._taken_at > self._settings.send_timeout:
+                self.abort()
         elif now - self._silent_since + 1.0 > self._settings.ping_interval:
             await self._push(PING, now)
 
@@ -188,11 +199,13 @@ class _Stream(Listener):
 
     async def write(self, data: bytes, now: float) -> None:
         """Send; a client that does not read makes this wait, and only this."""
-        self._blocked_since = self._silent_since = now
-        try:
-            await self._response.write(data)
-        finally:
-            self._blocked_since = None
+        self._silent_since = now
+        await self._response.write(data)
+
+    def abort(self) -> None:
+        """Hang up on a client that does not read."""
+        if self.request.transport is not None:
+            self.request.transport.abort()
 
 
 class Streams:
@@ -270,9 +283,10 @@ class Streams:
     async def _opening(self, stream: _Stream, unknown: Sequence[str]) -> bytes:
         """The first bytes: when to come back, how every job stands, and what was missed."""
         parts = [b"retry: %d\n\n" % random.randint(1000, 3000)]
-        parts += [frame("gone", b'{"type":"gone","job":"%b"}' % job.encode()) for job in unknown]
         jobs = list(stream.reader.cursors)
         pages = dict(await stream.reader.read())
+        stream.reader.gone += unknown
+        parts.append(_gone(stream.reader))
         for job_id in jobs:
             page = pages.get(job_id)
             parts.append(await self._state(stream, job_id, page is not None and page.truncated))
@@ -286,9 +300,7 @@ class Streams:
             if page.truncated:  # the reader fell behind the log: say so before going on
                 parts.append(await self._state(stream, job_id, True))
             parts.append(stream.frames(job_id, page))
-        for job_id in stream.reader.gone:
-            parts.append(frame("gone", b'{"type":"gone","job":"%b"}' % job_id.encode()))
-        stream.reader.gone.clear()
+        parts.append(_gone(stream.reader))
         return b"".join(parts)
 
     async def _state(self, stream: _Stream, job_id: str, truncated: bool) -> bytes:
@@ -315,3 +327,9 @@ class Streams:
 
 
 _BOOLEANS = {True: b"true", False: b"false"}
+
+
+def _gone(reader: Reader) -> bytes:
+    """An event for each job that is not known, or no longer; the name may be a stranger's text."""
+    jobs, reader.gone = reader.gone, []
+    return b"".join(frame("gone", orjson.dumps({"type": "gone", "job": job})) for job in jobs)

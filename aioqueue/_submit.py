@@ -12,7 +12,7 @@ import inspect
 import logging
 import secrets
 from base64 import urlsafe_b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextvars import copy_context
 from typing import Any
 
@@ -25,7 +25,7 @@ from ._answers import Answers
 from ._bodies import BodyReader
 from ._errors import Problem, Refused
 from ._eventlog import Reader
-from ._job import BEGINNING, JobRecord, Snapshot
+from ._job import BEGINNING, JSON_TYPE, JobRecord, Snapshot
 from ._listeners import Listeners, Place
 from ._negotiation import Mode, Preferences, choose_mode, preferences
 from ._parameters import Received
@@ -35,9 +35,9 @@ from ._registry import Registered
 from ._resource import Links
 from ._scheduler import Local, Scheduler
 from ._settings import Settings
-from ._sse import Streams
+from ._sse import Streams, cursor_of, cursors_of
 from ._waiting import wait_for_end
-from .engines.base import Dedup, Engine, Enqueued
+from .engines.base import LISTENING_SECONDS, Dedup, Engine, Enqueued
 
 __all__ = ["Submitter", "ask", "close_after"]
 
@@ -103,6 +103,7 @@ class Submitter:
     answers: Answers
     settings: Settings
     links: Links
+    queues: Sequence[str]
 
     async def answer(
         self, function: Registered, request: web.Request, subject: Any
@@ -126,6 +127,9 @@ class Submitter:
         if request.method == hdrs.METH_GET and "Last-Event-ID" in request.headers:
             # An EventSource that comes back would run the job again; 204 tells it to stop.
             return web.Response(status=204)
+        if request.method == hdrs.METH_HEAD:
+            # aiohttp routes HEAD with GET.  Looking must not start anything.
+            return web.Response(content_type=JSON_TYPE, headers={hdrs.VARY: "Accept, Prefer"})
         await self.refuse_early(function, request)
         record, local, dedup = await self._receive(function, request, subject)
         prefer = _prefer(request)
@@ -140,6 +144,8 @@ class Submitter:
             return _decorated(response, enqueued)
         with self.listeners.place() as place:
             enqueued = await self.enqueue(function, record, local, dedup)
+            if enqueued.outcome == "duplicate":  # by the next tick its grace may be over
+                await self.engine.attend([enqueued.job_id], LISTENING_SECONDS)
             if mode is Mode.STREAM:
                 return await self._stream(place, request, enqueued)
             return await self._wait(place, request, enqueued, prefer)
@@ -159,10 +165,17 @@ class Submitter:
         if request.content.is_eof() or "Idempotency-Key" in request.headers:
             return
         stats = await self.engine.stats(function.queue)
-        size = stats.waiting.get(function.name, 0)
-        bound = function.options.max_size
-        if bound is not None and size >= bound and size:
-            raise await self._full(function, Enqueued("queue_full", "", size, bound))
+        waiting, limits = stats.waiting.get(function.name, 0), function.limits
+        if not stats.queue_size:
+            return  # it may start at once
+        if limits.function_max_size is not None and waiting >= limits.function_max_size:
+            full = Enqueued("queue_full", "", waiting, limits.function_max_size)
+            raise await self._full(function, full)
+        if limits.max_size is not None:
+            sizes = [(await self.engine.stats(queue)).queue_size for queue in self.queues]
+            if sum(sizes) >= limits.max_size:
+                full = Enqueued("queue_full", "", sum(sizes), limits.max_size)
+                raise await self._full(function, full)
 
     async def _receive(
         self, function: Registered, request: web.Request, subject: Any
@@ -182,7 +195,7 @@ class Submitter:
             received = await self.bodies.receive(request, plain.signature, function.max_body_size)
             payload = plain.signature.payload_of(received)
             if key is not None:
-                scope = f"{owner} {request.method} {request.path}"
+                scope = f"{owner!r} {request.method} {request.path}"
                 dedup = Dedup(scope, key, _fingerprint(request, received))
         record = JobRecord(
             id=new_job_id(),
@@ -252,9 +265,11 @@ class Submitter:
         self, place: Place, request: web.Request, enqueued: Enqueued
     ) -> web.StreamResponse:
         headers: dict[str, str] = {hdrs.LOCATION: self.links.job(enqueued.job_id)}
-        if enqueued.outcome == "duplicate":
+        cursors = {enqueued.job_id: BEGINNING}
+        if enqueued.outcome == "duplicate":  # a client that came back, maybe from a place
             headers["Idempotency-Replayed"] = "true"
-        reader = Reader(self.engine, {enqueued.job_id: BEGINNING})
+            cursors = cursors_of(cursor_of(request), [enqueued.job_id])
+        reader = Reader(self.engine, cursors)
         stream = place.listener = self.streams.open(request, reader, headers)
         return await self.streams.serve(stream)
 
@@ -333,9 +348,9 @@ def _fingerprint(request: web.Request, received: Received) -> bytes:
     parts = [request.query_string.encode(), request.content_type.encode()]
     parts += [received.json or b"", received.whole or b""]
     for name, value in received.fields:
-        parts += [name.encode(), value.encode()]
+        parts += [b"field", name.encode(), value.encode()]
     for name, content in received.files:
-        parts += [name.encode(), content]
+        parts += [b"file", name.encode(), content]
     for part in parts:
         digest.update(len(part).to_bytes(8, "big"))
         digest.update(part)

@@ -5,24 +5,17 @@ This is where everything is put together, and the only module that names an engi
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import logging
-import os
-import signal
-import sys
-import threading
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, Literal, ParamSpec, TypeVar, overload
 
 import attrs
 from aiohttp import hdrs, web
 
 from ._errors import ConfigurationError
-from ._executors import THREAD_NAME
-from ._function import QueuedFunction, mark_as_coroutine_function
+from ._function import QueuedFunction, mark_as_coroutine_function, queued_of
 from ._registry import Registered, discover, queued_handlers, register
 from ._routes import ROUTES
+from ._run import run_app
 from ._runtime import Door, Runtime
 from ._settings import FunctionOptions, Metadata, OnDisconnect, Settings
 from .engines.memory import MemoryEngine
@@ -173,17 +166,27 @@ class _Middleware:
 def _passes_by(request: web.Request) -> bool:
     """Whether no gate may stand before this request.
 
-    An upgraded connection would hold its slot as long as it is open; HEAD and OPTIONS cost
-    nothing; a route that does not exist neither; our own routes must answer while the queue is
-    full; and a queued function has a queue already.
+    A WebSocket would hold its slot as long as it is open; HEAD and OPTIONS cost nothing; a route
+    that does not exist neither; our own routes must answer while the queue is full; and a queued
+    function has a queue already.
     """
-    if request.method in (hdrs.METH_HEAD, hdrs.METH_OPTIONS) or hdrs.UPGRADE in request.headers:
+    if request.method in (hdrs.METH_HEAD, hdrs.METH_OPTIONS) or _is_websocket(request):
         return True
     match = request.match_info
     if match.http_exception is not None:
         return True
     handler = match.handler
     return isinstance(handler, _OwnRoute) or _is_queued(handler, request.method)
+
+
+def _is_websocket(request: web.Request) -> bool:
+    """Whether this is a WebSocket handshake (RFC 6455 section 4.1).
+
+    The only upgrade that aiohttp knows: a client that offers another one, as curl and Java do for
+    HTTP/2, is answered like any other.
+    """
+    upgrade = request.headers.get(hdrs.UPGRADE, "")
+    return request.method == hdrs.METH_GET and upgrade.strip().lower() == "websocket"
 
 
 def _is_queued(handler: Any, method: str) -> bool:
@@ -269,7 +272,7 @@ def setup(
     settings = attrs.evolve(settings or Settings(), **changes)
     path = settings.overridden().path
     app[SETTINGS] = settings
-    app[_FUNCTIONS] = tuple(functions)
+    app[_FUNCTIONS] = tuple(_queued(one) for one in functions)
     app[_RUNTIME] = []
     for (method, below), name in ROUTES.items():
         handler = _OwnRoute(name)
@@ -277,9 +280,18 @@ def setup(
             app.router.add_get(path + below, handler, name=f"aioqueue-{name}")
         else:
             app.router.add_route(method, path + below, handler)
-    app.on_startup.append(_start)
     app.on_shutdown.append(_drain)
-    app.on_cleanup.append(_stop)
+    app.cleanup_ctx.append(_live)
+
+
+def _queued(function: Any) -> QueuedFunction[..., Any]:
+    queued = queued_of(function)
+    if queued is None:
+        raise ConfigurationError(
+            f"aioqueue.setup(functions=…): {function!r} is not queued: decorate it with "
+            "@aioqueue.queued"
+        )
+    return queued
 
 
 @mark_as_coroutine_function
@@ -294,24 +306,41 @@ class _OwnRoute:
         return await runtime.routes.answer(self._name, request)
 
 
+async def _live(app: web.Application) -> AsyncIterator[None]:
+    """From start to end, also of an app that fails to start after this."""
+    await _start(app)
+    yield
+    await _stop(app)
+
+
 async def _start(app: web.Application) -> None:
     """Find the app's functions, and start what runs them."""
     settings = app[SETTINGS].overridden()
     _check_place(app, settings)
-    found = {id(one): one for one in (*app[_FUNCTIONS], *discover(app))}
     doors: list[tuple[QueuedFunction[..., Any] | _Middleware, Registered]] = []
-    for one in found.values():
+    for one, where in _find(app).items():
         if isinstance(one, QueuedFunction):
             one.check()
-            doors.append((one, register(one.name, one.declared, settings, one)))
-        elif isinstance(one, _Middleware):
+            doors.append((one, register(one.name, one.declared, settings, where, one)))
+        else:
             name = one.declared.name or "middleware"
-            doors.append((one, register(name, one.declared, settings, None)))
+            doors.append((one, register(name, one.declared, settings, where, None)))
     runtime = Runtime(app, settings, MemoryEngine(), [registered for _, registered in doors])
     await runtime.start()
     app[_RUNTIME].append(runtime)
     for one, registered in doors:
         one.open(app, runtime.door(registered))
+
+
+def _find(
+    app: web.Application,
+) -> dict[QueuedFunction[..., Any] | _Middleware, web.Application | None]:
+    """Everything with a queue, and the (sub-)application it was found in first."""
+    found: dict[Any, web.Application | None] = {}
+    for one, where in (*((one, None) for one in app[_FUNCTIONS]), *discover(app)):
+        if isinstance(one, QueuedFunction | _Middleware) and found.get(one) is None:
+            found[one] = where
+    return found
 
 
 def _check_place(app: web.Application, settings: Settings) -> None:
@@ -338,52 +367,6 @@ async def _drain(app: web.Application) -> None:
 async def _stop(app: web.Application) -> None:
     while app[_RUNTIME]:
         runtime = app[_RUNTIME].pop()
-        for one in (*app[_FUNCTIONS], *discover(app)):
-            if isinstance(one, QueuedFunction | _Middleware):
-                one.close(app)
+        for one in _find(app):
+            one.close(app)
         await runtime.stop()
-
-
-# run_app
-
-
-def run_app(app: web.Application | Awaitable[web.Application], **options: Any) -> None:
-    """``aiohttp.web.run_app`` on a uvloop loop, with an end that nothing holds up.
-
-    A second signal does not interrupt the drain, which is bounded by ``drain_timeout``.  A thread
-    that is still in a function after it does not hold up the exit either: such a thread can't be
-    stopped, and native code in it could crash an interpreter that is being taken down.
-
-    Args:
-        app: the application, or a coroutine that makes it.
-        **options: as for ``aiohttp.web.run_app``.
-    """
-    web.run_app(_with_quiet_end(app), loop=_new_loop(), **options)
-    if any(thread.name.startswith(THREAD_NAME) for thread in threading.enumerate()):
-        logging.shutdown()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(0)
-
-
-async def _with_quiet_end(
-    app: web.Application | Awaitable[web.Application],
-) -> web.Application:
-    made = app if isinstance(app, web.Application) else await app
-    made.on_shutdown.insert(0, _ignore_signals)
-    return made
-
-
-async def _ignore_signals(app: web.Application) -> None:
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        with contextlib.suppress(NotImplementedError):  # Windows
-            loop.add_signal_handler(number, lambda: None)
-
-
-def _new_loop() -> asyncio.AbstractEventLoop:
-    if sys.platform == "win32":
-        return asyncio.new_event_loop()
-    import uvloop
-
-    return uvloop.new_event_loop()

@@ -101,6 +101,9 @@ def no_thread_outlives_its_test(request: pytest.FixtureRequest) -> Iterator[None
     yield
     if "anyio_backend" in request.fixturenames:
         gc.collect()
+        # aiohttp keeps the last thousand apps in a cache; without this each collection would
+        # look through all of them again.
+        gc.freeze()
     deadline = time.monotonic() + GRACE
     started = set(threading.enumerate()) - before
     for thread in started:

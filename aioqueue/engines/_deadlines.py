@@ -49,7 +49,7 @@ class Deadlines:
     def due(self, now: float) -> Iterator[Entry]:
         """Hand out the entries whose second has come; their notes are gone."""
         for second in sorted(second for second in self._seconds if second <= now):
-            while notes := self._seconds.get(second):
-                entry = next(iter(notes))
-                self.drop(entry)
-                yield entry
+            for entry in list(self._seconds.get(second, ())):
+                if entry.due == second:  # and has not ended since this began
+                    self.drop(entry)
+                    yield entry

@@ -133,6 +133,11 @@ class Entry:
         self.group: str | None = None
         self.watchers: tuple[Callable[[str], None], ...] = ()
 
+    @property
+    def has_run(self) -> bool:
+        """Whether it has ever begun to run: that is the first thing a log says."""
+        return self.log.number > 0
+
     def notify(self) -> None:
         """Tell whoever watches that the log has grown."""
         for wake in self.watchers:
@@ -141,13 +146,12 @@ class Entry:
     def start(self, claim: str, now: float, durations: Durations | None) -> None:
         """Begin an attempt."""
         job_id = self.record.id
-        if self.started is not None:
+        if self.has_run:
             self.log.restart()
             self.log.append(job_id, "restarted", encode(job_id, "restarted"))
         self.state = JobState.RUNNING
         self.claim = claim
         self.started = now
-        self.progress = None
         eta = b"%.3f" % durations.quantile(0.5) if durations else b"null"
         self.log.append(job_id, "started", encode(job_id, "started", b'{"eta":%b}' % eta))
         self.notify()
@@ -155,7 +159,7 @@ class Entry:
     def give_back(self) -> None:
         """The attempt is over without an end; the job waits again."""
         self.state = JobState.QUEUED
-        self.claim = None
+        self.claim = self.started = self.progress = None
 
     def say(self, emission: Emission, retention: Retention) -> None:
         """Add what the running function said."""
@@ -192,7 +196,7 @@ class Entry:
         times = []
         if self.listened_until is not None and self.record.grace is not None:
             times.append(self.listened_until + self.record.grace)
-        if self.record.queue_timeout is not None and self.state is JobState.QUEUED:
+        if self.record.queue_timeout is not None and not self.has_run:
             times.append(self.created + self.record.queue_timeout)
         return min(times, default=None)
 
@@ -201,14 +205,14 @@ class Entry:
         return (
             self.listened_until is not None
             and self.record.grace is not None
-            and now > self.listened_until + self.record.grace
+            and now >= self.listened_until + self.record.grace
         )
 
     def waited_too_long(self, now: float) -> bool:
-        """Whether it waits, and longer than it may."""
+        """Whether it has waited longer than it may; only its first wait is limited."""
         return (
             self.record.queue_timeout is not None
-            and self.state is JobState.QUEUED
+            and not self.has_run
             and now > self.created + self.record.queue_timeout
         )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -27,6 +26,8 @@ class Slot(NamedTuple):
 
     claim: Claim
     started: float
+    kept: bool = False
+    """Whether only a release frees it: its jobs have ended for their clients, its work goes on."""
 
 
 class Queue:
@@ -35,8 +36,8 @@ class Queue:
     def __init__(self, name: str, policy: QueuePolicy) -> None:
         self.name = name
         self.override: int | None = None
-        self.waiting = 0
-        """How many jobs wait, in line or held."""
+        self.in_line = 0
+        """How many jobs wait, without those that are held beside the line."""
         self.slots: dict[str, Slot] = {}
         self.durations: dict[str, Durations] = {}
         self._policy = policy
@@ -45,7 +46,7 @@ class Queue:
         self._turn = 0.0  # V of the fair order
         self._turns: dict[str, Line] = {}  # of each client's waiting jobs
         self._admitted: dict[str, int] = {}  # jobs of each client in line or running
-        self._held: dict[str, deque[Entry]] = {}  # beside the line: their client is at its cap
+        self._held: dict[str, Line] = {}  # beside the line: their client is at its cap
 
     @property
     def limit(self) -> int | None:
@@ -60,7 +61,7 @@ class Queue:
 
     def starts_at_once(self, record: JobRecord) -> bool:
         """Whether a job that joined now would not wait: nobody is before it, a slot is free."""
-        return not self.waiting and self.has_slot and not self._at_cap(record)
+        return not self.in_line and self.has_slot and not self._at_cap(record)
 
     def _at_cap(self, record: JobRecord) -> bool:
         cap = self._policy.max_running_per_client
@@ -78,7 +79,8 @@ class Queue:
         self._count(entry, 1)
         if self._at_cap(entry.record):
             assert entry.record.client is not None
-            self._held.setdefault(entry.record.client, deque()).append(entry)
+            held = self._held.setdefault(entry.record.client, Line())
+            held.add((entry.order, entry.sequence, entry))
         else:
             self._join(entry)
 
@@ -100,6 +102,7 @@ class Queue:
         if line is None:
             line = self._lines[place] = Line()
         line.add(entry.key)
+        self.in_line += 1
 
     def start(self, entry: Entry) -> None:
         """A job leaves the line to run."""
@@ -110,10 +113,7 @@ class Queue:
         if entry.key is None:
             self._count(entry, -1)
             assert entry.record.client is not None
-            held = self._held[entry.record.client]
-            held.remove(entry)
-            if not held:
-                del self._held[entry.record.client]
+            self._let_go(entry.record.client, (entry.order, entry.sequence, entry))
         else:
             self._step_out(entry)
             self.finish(entry)
@@ -122,6 +122,7 @@ class Queue:
         self._count(entry, -1)
         self._lines[entry.record.function, entry.record.node].remove(entry.key)
         entry.key = None
+        self.in_line -= 1
 
     def finish(self, entry: Entry) -> None:
         """A job no longer counts against its client's cap; one that was held may join."""
@@ -132,15 +133,21 @@ class Queue:
         if not self._admitted[client]:
             del self._admitted[client]
         held = self._held.get(client)
-        if held:
-            self._join(held.popleft())
-            if not held:
-                del self._held[client]
+        if held is not None:
+            first = held.first
+            self._let_go(client, first)
+            self._join(first[2])
+
+    def _let_go(self, client: str, place: tuple[float, int, Entry]) -> None:
+        """A job is held no longer."""
+        held = self._held[client]
+        held.remove(place)
+        if not held:
+            del self._held[client]
 
     def _count(self, entry: Entry, step: int) -> None:
         """Keep the counts of what waits, and the turns that a fair order gives out."""
         record = entry.record
-        self.waiting += step
         self._waiting[record.function] = self._waiting.get(record.function, 0) + step
         if self._policy.order is not Order.FAIR or record.client is None:
             return
@@ -174,12 +181,16 @@ class Queue:
                     best = first
         return None if best is None else best[2]
 
-    def mates(self, head: Entry, count: int) -> Sequence[Entry]:
-        """The head and those of its own kind behind it, up to ``count``."""
+    def mates(self, head: Entry, worker: str, count: int) -> Sequence[Entry]:
+        """The head and those behind it that this worker may run with it, up to ``count``."""
         if count == 1:
             return (head,)
-        line = self._lines[head.record.function, head.record.node]
-        return [entry for _, _, entry in line.head(count)]
+        first: list[tuple[float, int, Entry]] = []
+        for node in (None, worker):
+            line = self._lines.get((head.record.function, node))
+            if line is not None:
+                first += line.head(count)
+        return [entry for _, _, entry in sorted(first)[:count]]
 
     def ahead(self, key: tuple[float, int, Entry]) -> dict[str, int]:
         """How many jobs of each function stand before this place."""
@@ -198,6 +209,14 @@ class Queue:
         self._turn = max(self._turn, order)
         self.slots[claim.id] = Slot(claim, now)
 
+    def keep_slot(self, claim: Claim) -> None:
+        """The slot stays taken until it is released, whatever its jobs do."""
+        self.slots[claim.id] = self.slots[claim.id]._replace(kept=True)
+
+    def keeps(self, claim: Claim) -> bool:
+        """Whether this claim's slot waits for its release."""
+        return self.slots[claim.id].kept
+
     def free_slot(self, claim: Claim) -> None:
         """A claim has ended, and so has its work."""
         del self.slots[claim.id]
@@ -214,6 +233,6 @@ class Queue:
         return QueueStats(
             concurrency_limit=self.limit,
             waiting={name: count for name, count in self._waiting.items() if count},
-            running=[RunningClaim(claim.function, at) for claim, at in self.slots.values()],
+            running=[RunningClaim(claim.function, at) for claim, at, _ in self.slots.values()],
             durations=self.durations,
         )

@@ -14,8 +14,8 @@ The contract, which the conformance suite holds every engine to:
   never falls, and a client's last turn is the highest among its waiting jobs, else V.
   ``priority``: the time of enqueue minus ``priority × priority_step``.  Ties go by sequence.  A
   job that comes back from a worker keeps its number.
-* **Limits** count claims.  A claim holds its slot until it is settled, or, after
-  ``settle(keep=True)``, until it is released.
+* **Limits** count claims.  A claim holds its slot until all its jobs have ended, or, after
+  ``settle(keep=True)``, until it is released, whatever else is settled.
 * **Writes are conditional** on still holding the claim: else :exc:`ClaimLost`, and nothing is
   stored.
 * **States** go ``queued → running → succeeded | failed | cancelled``; ``release`` alone leads
@@ -180,7 +180,7 @@ class Engine(Protocol):
 
         A duplicate is looked for first, so that a retry finds its job in a full queue too.  The
         limits bound what waits: a job that can start at once (its line is empty, a slot is free
-        and ``can_start`` says that a worker is, too) does not count.
+        and ``can_start`` says that a worker is, too) meets none of them.
         """
 
     async def get(self, job_id: str) -> Snapshot | None:
@@ -198,8 +198,8 @@ class Engine(Protocol):
     async def attend(self, job_ids: Sequence[str], seconds: float | None) -> None:
         """Say that somebody listens to these jobs, for so many seconds; None detaches them.
 
-        An attached job is cancelled (reason ``disconnect``) its ``grace`` after the last such
-        promise ran out, by ``claim`` or ``reap``.  Zero says that the last listener has left.
+        An attached job is cancelled (reason ``disconnect``) when its ``grace`` after the last such
+        promise has run out, by ``claim`` or ``reap``.  Zero says that the last listener has left.
         Detached, ended and unknown jobs are passed over.
         """
 
@@ -275,6 +275,9 @@ class Engine(Protocol):
 
     async def release(self, claim: Claim) -> None:
         """Free the slot; jobs that have not ended go back to their place in line.
+
+        Their next attempt begins with the event ``restarted``; ``queue_timeout`` bounds only the
+        first wait.  One whose cancel was requested is cancelled instead.
 
         Raises:
             ClaimLost: the claim is no longer held.

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 
 from .._errors import ClaimLost
@@ -27,8 +26,10 @@ from .._job import (
     QueueStats,
     Snapshot,
 )
+from ._backlog import Backlog
 from ._deadlines import Deadlines
 from ._entry import Entry
+from ._kept import Kept
 from ._queue import Queue
 from .base import (
     LISTENING_SECONDS,
@@ -62,35 +63,27 @@ class MemoryEngine:
 
     def __init__(self, clock: Callable[[], float] | None = None) -> None:
         self._clock = clock or steady_clock()
-        self._retention = Retention()
         self._queues: dict[str, Queue] = {}
-        self._jobs: dict[str, Entry] = {}
         self._claims: dict[str, Queue] = {}
-        self._ended: OrderedDict[str, Entry] = OrderedDict()  # by the time of their end
+        self._jobs = Kept()
+        self._backlog = Backlog()
         self._deadlines = Deadlines()
-        self._keys: dict[tuple[str, str], tuple[str, bytes]] = {}
-        self._groups: dict[str, dict[str, None]] = {}
         self._sequence = 0
-        self._queued = 0
-        self._queued_bytes = 0
-        self._result_bytes = 0
-        self._by_function: dict[str, int] = {}  # waiting jobs
-        self._by_client: dict[str, int] = {}
         self._ready: dict[str, None] = {}  # queues that wait_work tells of
         self._cancelled: dict[str, None] = {}  # and jobs
         self._waiter: asyncio.Future[None] | None = None
 
     async def open(self, queues: Mapping[str, QueuePolicy], retention: Retention) -> None:
         """Get ready for these queues."""
-        self._retention = retention
+        self._jobs.retention = retention
         self._queues = {name: Queue(name, policy) for name, policy in queues.items()}
 
     async def close(self) -> None:
         """Forget everything."""
         self._wake()
-        self._jobs.clear()
-        self._queues.clear()
-        self._claims.clear()
+        self._queues, self._claims = {}, {}
+        self._jobs, self._backlog, self._deadlines = Kept(), Backlog(), Deadlines()
+        self._ready, self._cancelled = {}, {}
 
     async def now(self) -> float:
         """The engine's clock."""
@@ -108,72 +101,32 @@ class MemoryEngine:
         group: str | None = None,
     ) -> Enqueued:
         """Accept a job, recognise it, or refuse it, in one step."""
-        if dedup is not None:
-            known = self._keys.get((dedup.scope, dedup.key))
-            if known is not None:
-                same = known[1] == dedup.fingerprint
-                return Enqueued("duplicate" if same else "conflict", known[0])
+        known = None if dedup is None else self._jobs.recognise(dedup)
+        if known is not None:
+            return known
         queue = self._queues[record.queue]
-        refused = self._refusal(record, queue, limits, can_start)
-        if refused is not None:
-            return refused
+        if not (can_start and queue.starts_at_once(record)):
+            refused = self._backlog.refusal(record, limits)
+            if refused is not None:
+                return refused
         now = self._clock()
         self._sequence += 1
         entry = Entry(record, self._sequence, now)
-        self._jobs[record.id] = entry
-        if dedup is not None:
-            entry.dedup = (dedup.scope, dedup.key)
-            self._keys[entry.dedup] = (record.id, dedup.fingerprint)
-        if group is not None:
-            entry.group = group
-            self._groups.setdefault(group, {})[record.id] = None
         if record.grace is not None:
             entry.listened_until = now + LISTENING_SECONDS
-        self._count(entry, 1)
+        self._jobs.add(entry, dedup, group)
+        self._backlog.grow(record)
         queue.enter(entry)
         self._deadlines.note(entry)
         self._ready[queue.name] = None
-        return Enqueued("accepted", record.id, self._queued, limits.max_size)
-
-    def _refusal(
-        self, record: JobRecord, queue: Queue, limits: AdmissionLimits, can_start: bool
-    ) -> Enqueued | None:
-        """Why this job can't be taken, if it can't."""
-        quota = limits.max_queued_per_client
-        if quota is not None and record.client is not None:
-            size = self._by_client.get(record.client, 0)
-            if size >= quota:
-                return Enqueued("quota_exceeded", record.id, size, quota)
-        if can_start and queue.starts_at_once(record):
-            return None
-        for size, bound in (
-            (self._queued, limits.max_size),
-            (self._by_function.get(record.function, 0), limits.function_max_size),
-        ):
-            if bound is not None and size >= bound:
-                return Enqueued("queue_full", record.id, size, bound)
-        bound = limits.max_queued_bytes
-        if bound is not None and self._queued_bytes + len(record.payload) > bound:
-            return Enqueued("queue_full", record.id, self._queued, limits.max_size)
-        return None
-
-    def _count(self, entry: Entry, step: int) -> None:
-        """Keep the counts of what waits: 1 when a job begins to wait, -1 when it stops."""
-        record = entry.record
-        self._queued += step
-        self._queued_bytes += step * len(record.payload)
-        self._by_function[record.function] = self._by_function.get(record.function, 0) + step
-        if record.client is not None:
-            left = self._by_client.pop(record.client, 0) + step
-            if left:
-                self._by_client[record.client] = left
+        return Enqueued("accepted", record.id, self._backlog.size, limits.max_size)
 
     # Reading
 
     async def get(self, job_id: str) -> Snapshot | None:
         """The job as it stands."""
         entry = self._jobs.get(job_id)
-        return None if entry is None else entry.snapshot(self._retention.result_ttl)
+        return None if entry is None else entry.snapshot(self._jobs.retention.result_ttl)
 
     async def events(self, job_id: str, after: EventId) -> EventPage | None:
         """The log after an event."""
@@ -208,7 +161,7 @@ class MemoryEngine:
 
     async def members(self, group: str) -> Sequence[str]:
         """The ids of the known jobs with this label."""
-        return tuple(self._groups.get(group, ()))
+        return self._jobs.members(group)
 
     # Ending
 
@@ -220,7 +173,7 @@ class MemoryEngine:
         if entry is None:
             return None
         self._cancel(entry, reason, only_queued)
-        return entry.snapshot(self._retention.result_ttl)
+        return entry.snapshot(self._jobs.retention.result_ttl)
 
     def _cancel(self, entry: Entry, reason: str, only_queued: bool = False) -> None:
         if entry.state is JobState.QUEUED:
@@ -234,47 +187,16 @@ class MemoryEngine:
         """A job that waits ends without having run."""
         queue = self._queues[entry.record.queue]
         queue.leave(entry)
-        self._count(entry, -1)
+        self._backlog.shrink(entry.record)
         self._end(entry, outcome)
         self._hint(queue)  # a held job may have joined the line
 
     def _end(self, entry: Entry, outcome: Outcome) -> None:
-        entry.end(outcome, self._clock())
+        now = self._clock()
+        entry.end(outcome, now)
         self._deadlines.drop(entry)
         self._cancelled.pop(entry.record.id, None)
-        self._ended[entry.record.id] = entry
-        self._result_bytes += entry.result_size
-        if entry.record.retained:
-            self._evict()
-        else:
-            self._forget(entry)
-
-    def _evict(self) -> None:
-        """Forget the oldest ended jobs: those past their time, and those beyond the bounds."""
-        kept, ended = self._retention, self._ended
-        oldest = self._clock() - kept.result_ttl
-        while ended:
-            entry = next(iter(ended.values()))
-            if not (
-                len(ended) > kept.max_results
-                or (self._result_bytes > kept.max_result_bytes and len(ended) > 1)
-                or (entry.finished is not None and entry.finished <= oldest)
-            ):
-                break
-            self._forget(entry)
-
-    def _forget(self, entry: Entry) -> None:
-        job_id = entry.record.id
-        del self._ended[job_id], self._jobs[job_id]
-        self._result_bytes -= entry.result_size
-        if entry.dedup is not None:
-            del self._keys[entry.dedup]
-        if entry.group is not None:
-            group = self._groups[entry.group]
-            del group[job_id]
-            if not group:
-                del self._groups[entry.group]
-        entry.notify()
+        self._jobs.end(entry, now)
 
     # Time
 
@@ -296,7 +218,7 @@ class MemoryEngine:
                 ended.append(entry.record.id)
             elif not entry.cancel_reason:
                 self._deadlines.note(entry)
-        self._evict()
+        self._jobs.evict(now)
         return ReapReport(ended)
 
     def _overdue(self, entry: Entry, now: float) -> bool:
@@ -315,7 +237,7 @@ class MemoryEngine:
         """Take what may start."""
         line = self._queues[queue]
         self._ready.pop(queue, None)
-        if not (line.waiting and line.has_slot):
+        if not (line.in_line and line.has_slot):
             return _NOTHING
         now = self._clock()
         left = dict(free)
@@ -323,7 +245,7 @@ class MemoryEngine:
         ended: list[str] = []
         while line.has_slot and (head := line.head(worker, demands)) is not None:
             demand = demands[head.record.function]
-            mates = line.mates(head, demand.max_batch_size)
+            mates = line.mates(head, worker, demand.max_batch_size)
             overdue = [mate.record.id for mate in mates if self._overdue(mate, now)]
             if overdue:
                 ended += overdue
@@ -344,7 +266,7 @@ class MemoryEngine:
         durations = queue.durations.get(function)
         for entry in batch:
             queue.start(entry)
-            self._count(entry, -1)
+            self._backlog.shrink(entry.record)
             entry.start(name, now, durations)
         attempts = tuple(Attempt(entry.record, entry.log.attempt) for entry in batch)
         claim = Claim(name, queue.name, function, attempts)
@@ -377,6 +299,13 @@ class MemoryEngine:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
+    def _holder(self, claim: Claim) -> Queue:
+        """The queue whose slot a claim holds."""
+        queue = self._claims.get(claim.id)
+        if queue is None:
+            raise ClaimLost(f"claim {claim.id} is not held any more")
+        return queue
+
     def _held(self, claim: Claim, job_id: str) -> Entry | None:
         """A job of a claim, unless it has ended or is another claim's by now."""
         entry = self._jobs.get(job_id)
@@ -394,38 +323,38 @@ class MemoryEngine:
         """Append what a running job says."""
         entry = self._require(claim, job_id)
         for emission in emissions:
-            entry.say(emission, self._retention)
+            entry.say(emission, self._jobs.retention)
         entry.notify()
 
     async def settle(
         self, claim: Claim, outcomes: Sequence[Outcome], *, keep: bool = False
     ) -> None:
         """End jobs of a claim."""
+        queue = self._holder(claim)
         entries = [self._require(claim, outcome.job_id) for outcome in outcomes]
-        queue = self._claims[claim.id]
         for entry, outcome in zip(entries, outcomes, strict=True):
             queue.finish(entry)
             self._end(entry, outcome)
-        left = any(self._held(claim, attempt.record.id) for attempt in claim.attempts)
-        if not left and not keep:
-            # What was cut short says nothing about how long the function takes.
-            if any(outcome.state is not JobState.CANCELLED for outcome in outcomes):
-                queue.measure(claim, self._clock())
-            self._free(claim)
+        if keep:
+            queue.keep_slot(claim)
+        if queue.keeps(claim) or any(self._held(claim, job.record.id) for job in claim.attempts):
+            self._hint(queue)  # a job that was held beside the line may have joined it
+            return
+        # What was cut short says nothing about how long the function takes.
+        if any(outcome.state is not JobState.CANCELLED for outcome in outcomes):
+            queue.measure(claim, self._clock())
+        self._free(claim)
 
     async def release(self, claim: Claim) -> None:
         """Free the slot; jobs that have not ended go back to their place in line."""
-        if claim.id not in self._claims:
-            raise ClaimLost(f"claim {claim.id} is not held any more")
-        queue = self._claims[claim.id]
+        queue = self._holder(claim)
         for attempt in claim.attempts:
             entry = self._held(claim, attempt.record.id)
             if entry is None:
                 continue
             entry.give_back()
-            self._count(entry, 1)
+            self._backlog.grow(entry.record)
             queue.come_back(entry)
-            self._deadlines.note(entry)
             if entry.cancel_reason:
                 self._cancel(entry, entry.cancel_reason)
         self._free(claim)
@@ -437,17 +366,20 @@ class MemoryEngine:
 
     def heartbeat(self, worker: str, claims: Sequence[str]) -> Beat:
         """Claims live as long as this process does; only cancels are repeated."""
-        lost = [name for name in claims if name not in self._claims]
-        held = [
-            entry
-            for name in claims
-            if name in self._claims
-            for attempt in self._claims[name].slots[name].claim.attempts
-            if (entry := self._jobs.get(attempt.record.id)) is not None
-            and entry.claim == name
-            and entry.state is JobState.RUNNING
-        ]
-        return Beat(lost, [entry.record.id for entry in held if entry.cancel_reason])
+        lost: list[str] = []
+        cancelled: list[str] = []
+        for name in claims:
+            # A thread asks, so a claim may end between two looks: one look each.
+            queue = self._claims.get(name)
+            slot = None if queue is None else queue.slots.get(name)
+            if slot is None:
+                lost.append(name)
+                continue
+            for attempt in slot.claim.attempts:
+                entry = self._held(slot.claim, attempt.record.id)
+                if entry is not None and entry.cancel_reason:
+                    cancelled.append(attempt.record.id)
+        return Beat(lost, cancelled)
 
     async def set_limit(self, queue: str, limit: int | None) -> None:
         """Override a queue's limit: 0 pauses it, None restores it."""

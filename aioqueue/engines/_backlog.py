@@ -1,0 +1,53 @@
+"""What waits in all queues together, against the bounds of whoever enqueues."""
+
+from __future__ import annotations
+
+from .._job import AdmissionLimits, JobRecord
+from .base import Enqueued
+
+__all__ = ["Backlog"]
+
+
+class Backlog:
+    """The counts of the waiting jobs of the whole app."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self._bytes = 0
+        self._by_function: dict[str, int] = {}
+        self._by_client: dict[str, int] = {}
+
+    def grow(self, record: JobRecord) -> None:
+        """A job begins to wait."""
+        self._count(record, 1)
+
+    def shrink(self, record: JobRecord) -> None:
+        """A job stops waiting."""
+        self._count(record, -1)
+
+    def _count(self, record: JobRecord, step: int) -> None:
+        self.size += step
+        self._bytes += step * len(record.payload)
+        self._by_function[record.function] = self._by_function.get(record.function, 0) + step
+        if record.client is not None:
+            left = self._by_client.pop(record.client, 0) + step
+            if left:
+                self._by_client[record.client] = left
+
+    def refusal(self, record: JobRecord, limits: AdmissionLimits) -> Enqueued | None:
+        """Why one more job can't wait, if it can't."""
+        quota = limits.max_queued_per_client
+        if quota is not None and record.client is not None:
+            size = self._by_client.get(record.client, 0)
+            if size >= quota:
+                return Enqueued("quota_exceeded", record.id, size, quota)
+        for size, bound in (
+            (self.size, limits.max_size),
+            (self._by_function.get(record.function, 0), limits.function_max_size),
+        ):
+            if bound is not None and size >= bound:
+                return Enqueued("queue_full", record.id, size, bound)
+        bound = limits.max_queued_bytes
+        if bound is not None and self._bytes + len(record.payload) > bound:
+            return Enqueued("queue_full", record.id, self.size, limits.max_size)
+        return None

@@ -1,0 +1,74 @@
+"""Work that a test conducts: it says that it has begun, and ends when the test tells it to."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any
+
+# Seconds after which what a test waits for will not come any more.
+PATIENCE = 20
+
+
+class Stage:
+    """Plays parts by name, on the loop or in a thread."""
+
+    def __init__(self) -> None:
+        self.begun: list[Any] = []
+        self.running: Counter[Any] = Counter()
+        self.most = 0
+        self._ends: defaultdict[Any, Future[Any]] = defaultdict(Future)
+
+    def _begin(self, name: Any) -> Future[Any]:
+        self.begun.append(name)
+        self.running[name] += 1
+        self.most = max(self.most, self.running.total())
+        return self._ends[name]
+
+    async def play(self, name: Any) -> Any:
+        """Play a part on the loop."""
+        end = self._begin(name)
+        try:
+            return await asyncio.wrap_future(end)
+        finally:
+            self.running[name] -= 1
+
+    def play_in_thread(self, name: Any) -> Any:
+        """Play a part in a thread."""
+        end = self._begin(name)
+        try:
+            return end.result(PATIENCE)
+        finally:
+            self.running[name] -= 1
+
+    def end(self, *names: Any, value: Any = None) -> None:
+        """Let parts end with a value; those that have not begun yet end at once."""
+        for name in names:
+            self._ends[name].set_result(value)
+
+    def fail(self, name: Any, error: BaseException) -> None:
+        """Let a part raise."""
+        self._ends[name].set_exception(error)
+
+    async def has_begun(self, *names: Any) -> None:
+        """Wait until just these parts have begun, in whatever order."""
+        await until(lambda: len(self.begun) >= len(names))
+        await a_while()
+        assert sorted(self.begun) == sorted(names)
+
+
+async def until(condition: Callable[[], Any]) -> None:
+    """Let the loop run until something is so."""
+    loop = asyncio.get_running_loop()
+    end = loop.time() + PATIENCE
+    while not condition():
+        assert loop.time() < end
+        await asyncio.sleep(0)
+
+
+async def a_while(turns: int = 30) -> None:
+    """Let the loop do whatever it still has to do; in memory nothing takes longer."""
+    for _ in range(turns):
+        await asyncio.sleep(0)

@@ -1,0 +1,286 @@
+"""Position and time left: exact where it can be, cautious where not, and never absurd."""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections.abc import Callable, Sequence
+
+import pytest
+from hypothesis import given, strategies as st
+
+from aioqueue._admission import Estimate, Forecast, retry_after, time_left
+from aioqueue._durations import Durations
+from aioqueue._job import QueueStats, RunningClaim
+
+NOW = 1000.0
+
+seconds = st.floats(0.01, 1000)
+
+
+def history(*values: float) -> Durations:
+    """A function that took this long."""
+    durations = Durations()
+    for value in values:
+        durations.add(value)
+    return durations
+
+
+def forecast(
+    limit: int | None = 1,
+    workers: int = 100,
+    running: Sequence[tuple[str, float]] = (),
+    waiting: dict[str, int] | None = None,
+    **durations: Durations,
+) -> Forecast:
+    """A queue in which these functions run, each for so many seconds already."""
+    stats = QueueStats(
+        concurrency_limit=limit,
+        waiting=waiting or {},
+        running=[RunningClaim(function, NOW - elapsed) for function, elapsed in running],
+        durations=durations,
+    )
+    return Forecast(stats, workers, NOW)
+
+
+def eta(estimate: Estimate) -> float:
+    """The time left, which must be known."""
+    assert estimate.eta is not None
+    assert estimate.eta_high is not None
+    return estimate.eta
+
+
+def start_of(free_at: Sequence[float], runs: Sequence[float]) -> float:
+    """When the next one starts after these runs, each in the slot that is free first."""
+    slots = list(free_at)
+    heapq.heapify(slots)
+    for run in runs:
+        heapq.heapreplace(slots, slots[0] + run)
+    return slots[0]
+
+
+# Exact
+
+
+@given(
+    duration=seconds,
+    shares=st.lists(st.floats(0, 0.99), max_size=8),
+    idle=st.integers(0, 4),
+    ahead=st.integers(0, 50),
+)
+def test_constant_service_time(duration: float, shares: list[float], idle: int, ahead: int) -> None:
+    """If every run takes the same time, the estimate is what will happen, with any slots."""
+    slots = len(shares) + idle or 1
+    running = [("f", share * duration) for share in shares]
+    known = forecast(slots, running=running, waiting={"f": ahead}, f=history(*[duration] * 9))
+    free_at = [duration - elapsed for _, elapsed in running] + [0.0] * (slots - len(running))
+    expected = start_of(free_at, [duration] * ahead) + duration
+
+    estimate = known.estimate("f", {"f": ahead})
+    assert eta(estimate) == pytest.approx(expected, abs=0.01)
+    assert estimate.eta_high == pytest.approx(expected, abs=0.01)
+    assert (estimate.position, estimate.queue_size) == (ahead + 1, ahead + 1)
+
+
+@given(
+    elapsed=st.lists(st.floats(0, 90), min_size=1, max_size=6),
+    idle=st.integers(0, 2),
+    ahead=st.integers(0, 300),
+)
+def test_slots_that_are_taken_for_long(elapsed: list[float], idle: int, ahead: int) -> None:
+    """Slots that come free late, of a slow function, hold nobody up who can use the others."""
+    slots = len(elapsed) + idle
+    running = [("slow", each) for each in elapsed]
+    histories = {"f": history(*[1.5] * 9), "slow": history(*[100.0] * 9)}
+    known = forecast(slots, running=running, waiting={"f": ahead}, **histories)
+    free_at = [100.0 - each for each in elapsed] + [0.0] * idle
+    expected = start_of(free_at, [1.5] * ahead) + 1.5
+
+    assert eta(known.estimate("f", {"f": ahead})) == pytest.approx(expected, abs=0.01)
+
+
+def test_fewer_workers_than_the_limit() -> None:
+    """No more run at once than this process has workers for, limit or none."""
+    for limit in (None, 9):
+        known = forecast(limit, workers=2, f=history(10.0))
+
+        assert [eta(known.estimate("f", {"f": ahead})) for ahead in range(5)] == pytest.approx(
+            [10.0, 10.0, 20.0, 20.0, 30.0]
+        )
+
+
+def test_lowered_limit() -> None:
+    """Where more run than may, those above the limit must end first."""
+    known = forecast(1, running=[("f", 1.0), ("f", 4.0), ("f", 9.0)], f=history(10.0))
+
+    assert eta(known.estimate("f", {})) == pytest.approx(9.0 + 10.0)
+
+
+def test_enough_free_slots() -> None:
+    """Who finds a free slot for himself starts at once, however long the others take."""
+    histories = {"f": history(1.0), "slow": history(1000.0)}
+    known = forecast(3, waiting={"slow": 2, "f": 1}, **histories)
+
+    assert eta(known.estimate("f", {"slow": 2})) == pytest.approx(1.0)
+
+
+def test_functions_of_one_queue() -> None:
+    """Each function ahead takes its own time."""
+    histories = {"f": history(1.0), "g": history(10.0)}
+    known = forecast(1, waiting={"f": 2, "g": 1}, **histories)
+
+    assert eta(known.estimate("f", {"f": 1, "g": 1})) == pytest.approx(12.0)
+
+
+def test_slow_behind_fast() -> None:
+    """Ten fast jobs on two slots take half their sum, though a slow one asks."""
+    histories = {"slow": history(100.0), "fast": history(10.0)}
+    known = forecast(2, waiting={"slow": 1, "fast": 10}, **histories)
+
+    assert eta(known.estimate("slow", {"fast": 10})) == pytest.approx(50.0 + 100.0, rel=0.1)
+
+
+def test_function_without_history() -> None:
+    """A function ahead that never ended yet is taken to be like one's own."""
+    known = forecast(1, waiting={"new": 2, "f": 1}, f=history(5.0))
+
+    assert eta(known.estimate("f", {"new": 2})) == pytest.approx(15.0)
+
+
+# Unknown
+
+
+def test_no_history() -> None:
+    """Without history there is a position and no time."""
+    for durations in ({}, {"f": Durations()}, {"g": history(1.0)}):
+        known = forecast(1, waiting={"f": 3}, **durations)
+
+        assert known.estimate("f", {"f": 2}) == Estimate(3, 3, None, None)
+
+
+def test_never_ended_yet() -> None:
+    """When nobody knows when any slot comes free there is no time; one that is known will do."""
+    histories = {"f": history(5.0)}
+    assert forecast(1, running=[("new", 1.0)], **histories).estimate("f", {}).eta is None
+
+    known = forecast(2, running=[("new", 1.0), ("f", 1.0)], **histories)
+    assert eta(known.estimate("f", {"f": 1})) == pytest.approx(4.0 + 5.0 + 5.0)
+
+
+def test_paused() -> None:
+    """Nobody knows when a paused queue goes on."""
+    assert forecast(0, f=history(5.0)).estimate("f", {"f": 1}) == Estimate(2, 2, None, None)
+
+
+def test_held() -> None:
+    """Who is not in line has no place, and no time."""
+    known = forecast(1, waiting={"f": 3}, f=history(5.0))
+
+    assert known.estimate("f", None) == Estimate(None, 3, None, None)
+
+
+def test_older_than_a_place() -> None:
+    """A queue is never smaller than a place in it, though it was counted a moment ago."""
+    assert forecast(waiting={"f": 1}).estimate("f", {"f": 4}).queue_size == 5
+
+
+# Sane
+
+
+histories = st.lists(seconds, min_size=1, max_size=9).map(lambda values: history(*values))
+
+
+@given(
+    slots=st.integers(1, 5),
+    durations=st.fixed_dictionaries({"f": histories, "g": histories, "h": histories}),
+    running=st.lists(st.tuples(st.sampled_from("fgh"), st.floats(0, 3000)), max_size=7),
+    joined=st.lists(st.sampled_from("fgh"), max_size=30),
+)
+def test_monotone(
+    slots: int,
+    durations: dict[str, Durations],
+    running: list[tuple[str, float]],
+    joined: list[str],
+) -> None:
+    """Nobody is told less than who stands before him, less than nothing, or more than the bound."""
+    waiting = {function: joined.count(function) for function in set(joined)}
+    known = forecast(slots, running=running, waiting=waiting, **durations)
+    last = 0.0
+    for count in range(len(joined) + 1):
+        before = joined[:count]
+        ahead = {function: before.count(function) for function in set(before)}
+        estimate = known.estimate("f", ahead)
+
+        assert eta(estimate) >= last - 0.002
+        assert estimate.eta_high is not None
+        assert estimate.eta_high >= eta(estimate) >= 0.0
+        last = eta(estimate)
+
+
+@pytest.mark.parametrize("slots", [1, 3])
+@pytest.mark.parametrize(
+    "draw",
+    [lambda values: values.uniform(1, 3), lambda values: values.expovariate(0.5)],
+    ids=["uniform", "exponential"],
+)
+def test_varying_service_time(slots: int, draw: Callable[[random.Random], float]) -> None:
+    """Where runs vary half of them end by the estimate, nine of ten by the bound, about."""
+    values = random.Random(1)
+    durations = history(*(draw(values) for _ in range(500)))
+    within = []
+    for ahead in (0, 1, 5, 12, 40):
+        known = forecast(slots, waiting={"f": ahead}, f=durations)
+        estimate = known.estimate("f", {"f": ahead})
+        ends = sorted(
+            start_of([0.0] * slots, [draw(values) for _ in range(ahead)]) + draw(values)
+            for _ in range(500)
+        )
+        assert eta(estimate) == pytest.approx(ends[250], rel=0.3)
+        within.append(sum(end <= (estimate.eta_high or 0.0) for end in ends) / 500)
+
+    assert min(within) > 0.7
+    assert 0.85 < sum(within) / len(within) < 0.97
+
+
+# A running job
+
+
+def test_time_left() -> None:
+    """A running job has left what the others took, less what it has had; null without history."""
+    assert time_left(None, 3.0) == (None, None)
+    assert time_left(Durations(), 3.0) == (None, None)
+    assert time_left(history(10.0), 3.0) == pytest.approx((7.0, 7.0))
+
+    durations = history(*[1.0, 10.0] * 300)
+    left, high = time_left(durations, 0.5)
+    assert left == pytest.approx(5.0, rel=0.1)
+    assert high == pytest.approx(9.5)
+
+
+@given(durations=histories, elapsed=st.floats(0, 1e5))
+def test_time_left_is_sane(durations: Durations, elapsed: float) -> None:
+    """It is never negative, nor above its bound."""
+    left, high = time_left(durations, elapsed)
+
+    assert left is not None
+    assert high is not None
+    assert 0.0 <= left <= high
+
+
+# Retry-After
+
+
+@given(st.none() | st.floats(0, 1e9) | st.just(float("inf")))
+def test_retry_after(likely: float | None) -> None:
+    """Whole seconds from 1 to 3600: never too early, and at most a quarter late."""
+    answer = retry_after(likely)
+
+    assert isinstance(answer, int)
+    assert 1 <= answer <= 3600
+    wanted = min(3600.0, max(1.0, likely or 1.0))
+    assert wanted <= answer <= min(3600.0, wanted * 1.25) + 1
+
+
+def test_retry_after_is_spread() -> None:
+    """Those who are refused together do not come back together."""
+    assert len({retry_after(100.0) for _ in range(500)}) > 10

@@ -1,0 +1,235 @@
+"""Reading logs: nothing twice, nothing missed, and nobody held up."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+import pytest
+
+from aioqueue._eventlog import Reader, ended, follow
+from aioqueue._job import BEGINNING, EventId
+from tests.clock import ManualClock
+from tests.inside import Worker
+
+
+async def ids_of(worker: Worker, job_id: str, after: EventId) -> list[str]:
+    """The ids that ``follow`` yields for a job that has ended."""
+    return [str(event.id) async for event in follow(worker.engine, job_id, after)]
+
+
+async def ended_job() -> Worker:
+    """Job "a" said two things and ended: four events."""
+    worker = await Worker().open()
+    await worker.enqueue("a")
+    await worker.claim()
+    await worker.say("a", 1, 2)
+    await worker.end("a")
+    return worker
+
+
+# follow
+
+
+@pytest.mark.parametrize(
+    ("after", "expected"),
+    [
+        (BEGINNING, ["1-1", "1-2", "1-3", "1-4"]),
+        (EventId(1, 2), ["1-3", "1-4"]),
+        (EventId(1, 4), []),
+        (EventId(1, 5), ["1-1", "1-2", "1-3", "1-4"]),
+        (EventId(2, 1), ["1-1", "1-2", "1-3", "1-4"]),
+    ],
+)
+async def test_follow_replays(after: EventId, expected: list[str]) -> None:
+    """An ended job's log is replayed from any place; from no place of it, as a whole."""
+    assert await ids_of(await ended_job(), "a", after) == expected
+
+
+async def test_follow_tails() -> None:
+    """Events come as they happen, and the terminal one is the last."""
+    worker = await Worker().open()
+    await worker.enqueue("a")
+    events = follow(worker.engine, "a")
+    first = asyncio.create_task(anext(events))
+    await asyncio.sleep(0)
+    assert not first.done()
+
+    await worker.claim()
+    assert (await first).type == "started"
+    await worker.say("a", 1)
+    assert (await anext(events)).data == b'{"type":"output","job":"a","data":1}'
+    await worker.end("a")
+    assert [event.type async for event in events] == ["succeeded"]
+
+
+async def test_follow_unknown() -> None:
+    """A job that nobody knows has no events, and is not waited for."""
+    worker = await Worker().open()
+
+    assert await ids_of(worker, "a", BEGINNING) == []
+
+
+async def test_readers_share_events() -> None:
+    """However many follow a job, each event is encoded once and is the same for all."""
+    worker = await ended_job()
+    one, two = [[event async for event in follow(worker.engine, "a")] for _ in range(2)]
+
+    assert len(one) == 4
+    assert all(event is other for event, other in zip(one, two, strict=True))
+
+
+@pytest.mark.parametrize("seed", range(10))
+async def test_each_event_once(seed: int) -> None:
+    """A reader who leaves and comes back at random places gets each event exactly once."""
+    dice = random.Random(seed)
+    worker = await Worker().open()
+    await worker.enqueue("a")
+    await worker.claim()
+    place, seen, said = BEGINNING, [], 0
+    while said < 50 or dice.random() < 0.5:
+        with Reader(worker.engine, {"a": place}) as reader:
+            for _ in range(dice.randrange(4)):
+                count = dice.randrange(4)
+                await worker.say("a", *range(said, said + count))
+                said += count
+                seen += [event.id for _, page in await reader.read() for event in page.events]
+            place = reader.cursors["a"]
+    await worker.end("a")
+    seen += [event.id async for event in follow(worker.engine, "a", place)]
+
+    assert seen == [EventId(1, number) for number in range(1, said + 3)]
+
+
+# Reader
+
+
+async def test_read_does_not_wait() -> None:
+    """Reading answers what is there, once, be it nothing."""
+    worker = await Worker().open()
+    await worker.enqueue("a", "b")
+    with Reader(worker.engine, {"a": BEGINNING, "b": BEGINNING}) as reader:
+        assert await reader.read() == []
+        await worker.claim()
+        ((job_id, page),) = await reader.read()
+        assert (job_id, [event.type for event in page.events]) == ("a", ["started"])
+        assert await reader.read() == []
+        assert reader.cursors == {"a": EventId(1, 1), "b": BEGINNING}
+
+
+async def test_ended_jobs_leave() -> None:
+    """A job that has ended is followed no more; the others are."""
+    worker = await Worker().open()
+    await worker.enqueue("a", "b")
+    await worker.claim()
+    with Reader(worker.engine, {"a": BEGINNING, "b": BEGINNING}) as reader:
+        await worker.end("a")
+        ((_, page),) = await reader.read()
+        assert page.ended
+        assert reader.cursors == {"b": BEGINNING}
+        waiting = asyncio.create_task(reader.wait())
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        await worker.claim()
+        await waiting
+        assert [job_id for job_id, _ in await reader.read()] == ["b"]
+
+
+async def test_growth_before_the_wait() -> None:
+    """What has happened between a read and the wait ends the wait at once."""
+    worker = await Worker().open()
+    await worker.enqueue("a")
+    with Reader(worker.engine, {"a": BEGINNING}) as reader:
+        await reader.read()
+        await worker.claim()
+        await reader.wait()
+        assert len(await reader.read()) == 1
+
+
+async def test_wake() -> None:
+    """Whoever waits can be woken for another reason than an event, and waits again after."""
+    worker = await Worker().open()
+    await worker.enqueue("a")
+    with Reader(worker.engine, {"a": BEGINNING}) as reader:
+        reader.wake()  # nobody waits: no harm
+        await reader.read()
+        waiting = asyncio.create_task(reader.wait())
+        await asyncio.sleep(0)
+        reader.wake()
+        reader.wake()
+        await waiting
+        assert await reader.read() == []
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(reader.wait(), 0.001)
+
+
+async def test_lets_go() -> None:
+    """After its block a reader hears of nothing, nor inside it of a job that has ended."""
+    worker = await Worker().open(limit=None)
+    await worker.enqueue("a", "b", "c")
+    await worker.claim()
+    clock = worker.engine._clock
+    with Reader(worker.engine, {"a": BEGINNING, "b": BEGINNING}) as reader:
+        await worker.end("a")
+        await reader.read()
+        clock.advance(601)
+        await worker.engine.reap()  # forgets "a", which tells whoever still watches it
+        assert not reader._changed
+        await worker.say("b", 1)
+        assert list(reader._changed) == ["b"]
+        await reader.read()
+    await worker.say("b", 2)
+    assert not reader._changed
+
+
+async def test_gone() -> None:
+    """A job that is forgotten while it is followed wakes its reader, who is told."""
+    clock = ManualClock()
+    worker = await Worker(clock).open(result_ttl=60)
+    await worker.enqueue("a")
+    await worker.claim()
+    with Reader(worker.engine, {"a": BEGINNING, "x": BEGINNING}) as reader:
+        await reader.read()
+        assert reader.gone == ["x"]
+        waiting = asyncio.create_task(reader.wait())
+        await worker.end("a")
+        clock.advance(61)
+        await worker.engine.reap()
+        await waiting
+        assert await reader.read() == []
+        assert reader.gone == ["x", "a"]
+        assert not reader.cursors
+
+
+async def test_behind_the_ring() -> None:
+    """Who is too far behind is told so, and goes on with the oldest event that is kept."""
+    worker = await Worker().open(max_log_events=3)
+    await worker.enqueue("a")
+    await worker.claim()
+    with Reader(worker.engine, {"a": BEGINNING}) as reader:
+        await reader.read()
+        await worker.say("a", *range(10))
+        ((_, page),) = await reader.read()
+        assert page.truncated
+        assert [event.id.number for event in page.events] == [9, 10, 11]
+        await worker.say("a", 10)
+        ((_, page),) = await reader.read()
+        assert not page.truncated
+        assert [event.id.number for event in page.events] == [12]
+
+
+# ended
+
+
+async def test_ended() -> None:
+    """It waits for all the jobs, however they end, and not for unknown ones."""
+    worker = await Worker().open(limit=None)
+    await worker.enqueue("a", "b")
+    await worker.claim()
+    waiting = asyncio.create_task(ended(worker.engine, ["a", "b", "x"]))
+    await worker.say("a", 1)
+    await worker.end("a")
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    await worker.end("b")
+    await waiting

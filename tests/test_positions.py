@@ -1,0 +1,405 @@
+"""Who is told which position when: often enough, never for nothing, and never too many at once."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import defaultdict
+from typing import Any
+
+import orjson
+import pytest
+
+from aioqueue._admission import Estimate
+from aioqueue._job import QueuePolicy
+from aioqueue._positions import Estimator, Positions, Waiting
+from aioqueue.engines.base import Retention
+from tests.clock import ManualClock
+from tests.inside import Worker
+
+NOBODY_KNOWS = Estimate(None, None, None, None)
+
+
+class Line:
+    """People who wait in a line, and the clock over it."""
+
+    def __init__(self, limit: int = 1, budget: int = 1_000_000) -> None:
+        self.clock = ManualClock(0.0)
+        self.worker = Worker(self.clock)
+        self.estimator = Estimator(self.worker.engine, {"queue": limit})
+        self.positions = Positions(self.worker.engine, self.estimator, budget)
+        self.limit = limit
+        self.told: dict[str, list[tuple[float, dict[str, Any]]]] = defaultdict(list)
+        """What each was told, and when."""
+        self.ticks: list[list[str]] = []
+        """Who was told, tick by tick, in this order."""
+        self.behind: set[str] = set()
+        """Whose socket takes nothing just now."""
+        self.ends: dict[str, float] = {}
+
+    async def open(self, **policy: Any) -> Line:
+        """Get ready; answers itself."""
+        policy = {"concurrency_limit": self.limit, **policy}
+        await self.worker.engine.open({"queue": QueuePolicy(**policy)}, Retention())
+        return self
+
+    async def learn(self, seconds: float) -> None:
+        """Let a job take so long, so that there is a history."""
+        await self.worker.enqueue("first")
+        await self.start(seconds)
+        await self.until(self.clock() + seconds)
+
+    async def join(self, *names: str, **fields: Any) -> list[Waiting]:
+        """Let people join the line, who are told at once how it stands and then by us."""
+        joined = []
+        for name in names:
+            await self.worker.enqueue(name, **fields)
+            snapshot = await self.worker.engine.get(name)
+            told = await self.estimator.estimate(snapshot)
+            waiting = Waiting(name, "function", "queue", self._teller(name), told)
+            self.positions.follow(waiting, self.clock())
+            joined.append(waiting)
+        return joined
+
+    def _teller(self, name: str) -> Any:
+        async def tell(kind: str, data: bytes) -> bool:
+            assert kind == "position"
+            if name in self.behind:
+                return False
+            self.told[name].append((self.clock(), orjson.loads(data)))
+            self.ticks[-1].append(name)
+            return True
+
+        return tell
+
+    async def tick(self) -> list[str]:
+        """Tell who is due; answers who was."""
+        self.ticks.append([])
+        await self.positions.tick(self.clock())
+        return self.ticks[-1]
+
+    async def start(self, seconds: float) -> None:
+        """Start what may start, to take so long."""
+        for name in await self.worker.claim():
+            self.ends[name] = self.clock() + seconds
+
+    async def until(self, time: float, service: float | None = None) -> None:
+        """Let time pass: jobs end, others start (where ``service`` says how long they take)."""
+        while self.clock() < time:
+            second = math.floor(self.clock()) + 1.0
+            now = min([second, time, *self.ends.values()])
+            self.clock.advance(now - self.clock())
+            for name in [name for name, end in self.ends.items() if end <= now]:
+                del self.ends[name]
+                await self.worker.end(name)
+                if service is not None:
+                    await self.start(service)
+            if now == second:
+                await self.tick()
+
+    async def drain(self, service: float) -> None:
+        """Let everybody have their turn."""
+        await self.start(service)
+        while self.ends:
+            await self.until(self.clock() + 1.0, service)
+
+    @property
+    def messages(self) -> int:
+        """How many were sent."""
+        return sum(map(len, self.told.values()))
+
+
+async def drained(people: int, service: float, limit: int = 1, budget: int = 1_000_000) -> Line:
+    """A line of people that was served to its end."""
+    line = await Line(limit, budget).open()
+    await line.learn(service)
+    await line.join(*(f"p{number}" for number in range(people)))
+    await line.drain(service)
+    return line
+
+
+# How often
+
+
+@pytest.mark.one_loop
+@pytest.mark.parametrize(("service", "limit"), [(0.1, 1), (0.7, 1), (2.0, 3), (20.0, 1)])
+async def test_gaps(service: float, limit: int) -> None:
+    """While a line moves everybody hears: a second apart at least, fifteen and a tick at most."""
+    line = await drained(100, service, limit)
+    start = math.floor(service)
+    for name, told in line.told.items():
+        times = [start, *(time for time, _ in told)]
+        gaps = [after - before for before, after in itertools.pairwise(times)]
+        assert all(gap >= 1.0 for gap in gaps[1:])
+        longest = 16.0 if service <= 15 else 16.0 + service
+        assert max(gaps) <= longest, (name, gaps)
+    assert len(line.told) >= 90 - 10 / service
+
+
+async def test_not_within_a_second() -> None:
+    """However often time is looked at, nobody hears twice in a second."""
+    line = await Line().open()
+    await line.join("a", "b", "c")
+    await line.start(1000.0)
+    heard = []
+    for quarter in range(1, 13):
+        line.clock.advance(0.25)
+        if quarter == 5:
+            await line.worker.engine.cancel("b", "client")
+        heard += [quarter] * ("c" in await line.tick())
+    assert heard == [4, 8]
+
+
+@pytest.mark.one_loop
+async def test_a_drain_costs_n_log_n() -> None:
+    """Twice the people cost each at most seven messages more, not twice as many."""
+    each = [(await drained(people, 0.1)).messages / people for people in (125, 250, 500, 1000)]
+    for fewer, more in itertools.pairwise(each):
+        assert more - fewer <= 10 * math.log(2)
+    assert each[0] >= 4
+
+
+@pytest.mark.one_loop
+async def test_a_long_drain_costs_four_a_minute_each() -> None:
+    """Before the last two and a half minutes nobody hears more than four times a minute."""
+    people, service = 500, 2.0
+    line = await drained(people, service)
+    for number in range(people):
+        wait = number * service
+        most = 10 * math.log(150) + 11 + max(0.0, wait - 150) / 15
+        assert len(line.told[f"p{number}"]) <= most
+
+
+@pytest.mark.one_loop
+async def test_a_budget_for_all() -> None:
+    """No tick tells more than the budget, and what is left over comes first the next time."""
+    line = await Line(budget=20).open()
+    await line.worker.enqueue("running", "next")
+    await line.join(*(f"p{number:03}" for number in range(100)))
+    await line.start(1000.0)
+    line.clock.advance(1.0)
+    heard = [await line.tick() for _ in range(6)]
+    assert [len(names) for names in heard] == [20] * 5 + [0]
+    assert sorted(itertools.chain(*heard)) == [f"p{number:03}" for number in range(100)]
+
+
+async def test_the_most_overdue_first() -> None:
+    """Who has waited longest for news is told first, wherever he stands in the line."""
+    line = await Line(budget=1).open()
+    await line.join("head")
+    await line.start(1000.0)
+    await line.worker.enqueue("before")  # whoever joins behind it moves up when it is cancelled
+    first, second, third = await line.join("a", "b", "c")
+    line.positions._due.clear()
+    for waiting, since in ((third, 0.0), (first, 0.2), (second, 0.4)):
+        line.positions.follow(waiting, since)
+    await line.worker.engine.cancel("before", "client")
+    line.clock.advance(1.5)
+    assert [await line.tick() for _ in range(4)] == [["c"], ["a"], ["b"], []]
+
+
+# What is news
+
+
+async def test_the_clock_is_no_news() -> None:
+    """While nothing moves but time, nobody is told what he can count himself."""
+    line = await Line().open()
+    await line.learn(60.0)
+    await line.join("a")
+    await line.start(60.0)
+    await line.join("b", "c")
+    started = line.clock()
+    await line.until(started + 59.0)
+    assert line.messages == 0
+    await line.until(started + 80.0, 60.0)
+    assert {name: told[0][1]["position"] for name, told in line.told.items()} == {"c": 1}
+
+
+async def test_a_prediction_that_fails_is_news() -> None:
+    """Who is to wait much longer than he was told hears so, though nobody moved."""
+    line = await Line().open()
+    await line.learn(10.0)
+    await line.join("a", "b")
+    await line.start(1000.0)
+    await line.until(line.clock() + 60.0)
+    ((_, first), *_) = line.told["b"]
+    assert first["position"] == 1
+    assert first["eta"] > 10.0
+
+
+@pytest.mark.one_loop
+@pytest.mark.parametrize(("service", "limit"), [(0.3, 1), (2.0, 4), (7.0, 2)])
+async def test_positions_only_fall(service: float, limit: int) -> None:
+    """In a plain line nobody's position rises, nor is one said twice; each is the real one."""
+    line = await drained(60, service, limit)
+    for told in line.told.values():
+        positions = [message["position"] for _, message in told]
+        assert positions == sorted(positions, reverse=True)
+        assert all(1 <= position <= 60 for position in positions)
+        assert all(message["queue_size"] >= message["position"] for _, message in told)
+        assert all(message["eta_high"] >= message["eta"] >= 0 for _, message in told)
+
+
+@pytest.mark.one_loop
+async def test_the_time_left_comes_true() -> None:
+    """Where all jobs take the same time, what was said of the end is when the end came."""
+    line = await drained(50, 3.0, limit=2)
+    start = 3.0
+    for number in range(50):
+        end = start + 3.0 * (number // 2 + 1)
+        for time, message in line.told[f"p{number}"]:
+            assert abs(time + message["eta"] - end) <= 0.51
+
+
+async def test_without_history() -> None:
+    """Nobody is promised a time that nobody knows; once it is known all hear it."""
+    line = await Line().open()
+    await line.join("a", "b", "c")
+    await line.start(5.5)
+    await line.until(5.0)
+    assert [(time, one["position"], one["eta"]) for time, one in line.told["b"]] == [(1.0, 1, None)]
+    assert [(time, one["position"], one["eta"]) for time, one in line.told["c"]] == [(1.0, 2, None)]
+    await line.until(6.0, 5.5)
+    time, message = line.told["c"][-1]
+    assert (time, message["position"]) == (6.0, 1)
+    assert message["eta"] == pytest.approx(10.5, abs=0.1)
+
+
+async def test_the_event() -> None:
+    """The event is one line of JSON with what a client needs to draw it."""
+    line = await Line().open()
+    await line.learn(4.0)
+    await line.join("a", "b")
+    await line.start(4.0)
+    line.clock.advance(1.0)
+    await line.tick()
+    (message,) = [message for _, message in line.told["b"]]
+    assert message == {
+        "type": "position",
+        "job": "b",
+        "position": 1,
+        "queue_size": 1,
+        "eta": 7.0,
+        "eta_high": 7.0,
+    }
+
+
+# Who is told
+
+
+async def test_who_has_gone_is_forgotten() -> None:
+    """Neither who has left nor who has had his turn is told, or kept."""
+    line = await Line().open()
+    await line.join("a")
+    await line.start(3.0)
+    _, left = await line.join("b", "c")
+    await line.worker.engine.cancel("b", "client")
+    left.gone = True
+    await line.until(20.0)
+    assert line.messages == 0
+    assert line.positions._due == []
+
+
+async def test_a_drained_line_is_empty() -> None:
+    """When all have had their turn, nothing is left that would be looked at each second."""
+    line = await drained(30, 0.5)
+    line.clock.advance(16.0)
+    await line.tick()
+    assert line.positions._due == []
+
+
+async def test_who_is_behind() -> None:
+    """A reader whose socket is full hears what he missed as soon as it is not."""
+    line = await Line().open()
+    await line.join("a", "b", "c")
+    await line.start(1000.0)
+    await line.until(1.0)
+    line.behind = {"c"}
+    await line.worker.engine.cancel("b", "client")
+    await line.until(5.0)
+    assert [message["position"] for _, message in line.told["c"]] == [2]
+    line.behind = set()
+    await line.until(6.0)
+    assert [message["position"] for _, message in line.told["c"]] == [2, 1]
+    await line.until(20.0)
+    assert len(line.told["c"]) == 2
+
+
+async def test_beside_the_line() -> None:
+    """A job that its client's cap holds back has no position, and is told when it gets one."""
+    line = await Line().open(max_running_per_client=1)
+    await line.learn(2.0)
+    await line.worker.enqueue("a", client="x")
+    await line.worker.enqueue("b", client="y")
+    await line.start(3.5)
+    await line.join("c", client="x")
+    assert await line.worker.engine.ahead(["c"]) == [None]
+    await line.until(line.clock() + 3.0)
+    assert line.told["c"] == []
+    await line.until(line.clock() + 2.0, 20.0)
+    assert [message["position"] for _, message in line.told["c"]] == [1]
+
+
+# Estimates
+
+
+class Counted(Worker):
+    """A worker who counts how often the line is counted."""
+
+    def __init__(self, clock: ManualClock) -> None:
+        super().__init__(clock)
+        self.stats = 0
+        self._count, self.engine.stats = self.engine.stats, self._stats
+
+    async def _stats(self, queue: str) -> Any:
+        self.stats += 1
+        return await self._count(queue)
+
+
+async def test_one_forecast_for_all() -> None:
+    """However many ask in a tenth of a second, the line is looked at once."""
+    clock = ManualClock()
+    worker = await Counted(clock).open()
+    estimator = Estimator(worker.engine, {"queue": 1})
+    await worker.enqueue("a", "b", "c")
+    await worker.claim()
+    for job_id in "abc" * 50:
+        await estimator.estimate(await worker.engine.get(job_id))
+    assert worker.stats == 1
+    clock.advance(0.11)
+    await estimator.estimate(await worker.engine.get("a"))
+    assert worker.stats == 2
+
+
+async def test_a_crowd_in_one_moment() -> None:
+    """Those who come in the very moment in which the last slot is taken are told the truth."""
+    line = await Line(limit=2).open()
+    await line.learn(60.0)
+    await line.join("a")
+    await line.start(60.0)
+    told = []
+    for name in ("b", "c", "d"):
+        (waiting,) = await line.join(name)
+        await line.start(60.0)
+        told.append(waiting.told.eta)
+    assert told == [60.0, 120.0, 120.0]
+
+
+async def test_estimates_by_state() -> None:
+    """Who waits has a position, who runs a time left, and who has ended neither."""
+    line = await Line().open()
+    await line.learn(8.0)
+    line.clock.advance(1.0)
+    await line.worker.enqueue("a", "b", "c")
+    await line.start(8.0)
+    line.clock.advance(2.0)
+
+    async def estimate(job_id: str) -> Estimate:
+        return await line.estimator.estimate(await line.worker.engine.get(job_id))
+
+    assert await estimate("a") == Estimate(None, 2, 6.0, 6.0)
+    assert await estimate("b") == Estimate(1, 2, 14.0, 14.0)
+    assert await estimate("c") == Estimate(2, 2, 22.0, 22.0)
+    assert await estimate("first") == NOBODY_KNOWS
+    joining = await line.estimator.joining("function", "queue")
+    assert joining == Estimate(3, 3, 30.0, 30.0)

@@ -308,10 +308,8 @@ def _takes_request(function: Callable[..., Any]) -> bool:
     if isinstance(annotation, str):
         try:
             annotation = typing.get_type_hints(function)[first.name]
-        except (
-            NameError,
-            AttributeError,
-        ):  # imported for type checkers only, or defined further down
+        except (NameError, AttributeError):
+            # Imported for type checkers only, or defined further down: the spelling must do.
             return str(annotation).rpartition(".")[2].strip("'\"") == "Request"
     return isinstance(annotation, type) and issubclass(annotation, web.BaseRequest)
 

@@ -42,7 +42,8 @@ def run_app(app: web.Application | Awaitable[web.Application], **options: Any) -
         os._exit(0)
     if handles_signals:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            if handler is not None:  # not one that Python knows nothing of
+                signal.signal(number, handler)
 
 
 async def _with_quiet_end(

@@ -33,7 +33,7 @@ from ._scheduler import Local, Scheduler
 from ._settings import Settings
 from ._sse import Streams
 from ._standstill import Waits
-from ._submit import Submitter, new_job_id
+from ._submit import Submitter, new_job_id, owner_text
 from .engines.base import Engine, Retention
 
 __all__ = ["Door", "Runtime"]
@@ -186,7 +186,7 @@ class Runtime:
     ) -> str:
         """Enqueue a job, and answer its id."""
         around = CURRENT.get(None)
-        owner, metadata = options.owner, options.metadata
+        owner, metadata = owner_text(options.owner), options.metadata
         if around is not None:
             owner = around.owner if owner is None else owner
             metadata = around.metadata if metadata is None else metadata

@@ -308,8 +308,9 @@ def _takes_request(function: Callable[..., Any]) -> bool:
     if isinstance(annotation, str):
         try:
             annotation = typing.get_type_hints(function)[first.name]
-        except (NameError, AttributeError):
-            # Imported for type checkers only, or defined further down: the spelling must do.
+        except Exception:
+            # Imported for type checkers only, defined further down, or no type at all, which
+            # Signature refuses with its reason when the app starts.  Here the spelling must do.
             return str(annotation).rpartition(".")[2].strip("'\"") == "Request"
     return isinstance(annotation, type) and issubclass(annotation, web.BaseRequest)
 

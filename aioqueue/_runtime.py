@@ -129,15 +129,18 @@ class Runtime:
 
     async def _tick(self) -> None:
         """What is about time happens here, once a second, for everybody."""
-        loop = asyncio.get_running_loop()
+        time = asyncio.get_running_loop().time
         while True:
             await asyncio.sleep(_TICK)
-            try:
-                await self._listeners.tick(loop.time())
-                await self._scheduler.tick()
-                await self._positions.tick(loop.time())
-            except Exception:
-                logger.exception("a tick failed; the next one comes in a second")
+            for tick in (
+                self._listeners.tick(time()),
+                self._scheduler.tick(),
+                self._positions.tick(time()),
+            ):
+                try:
+                    await tick
+                except Exception:
+                    logger.exception("a tick failed; the next one comes in a second")
 
     async def drain(self) -> None:
         """Take no more, let what runs end for a while, and end every stream."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import logging
+import os
 import secrets
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Sequence
@@ -44,6 +45,8 @@ __all__ = ["Submitter", "ask", "close_after"]
 logger = logging.getLogger("aioqueue")
 
 _ids: list[str] = []
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_ids.clear)  # or two processes would hand out the same
 
 _STRANGERS_KEY = 16
 """The least length of an Idempotency-Key that nobody owns: strangers share its scope."""
@@ -80,8 +83,8 @@ async def close_after(request: web.Request, response: web.StreamResponse) -> web
         await response.write_eof()
     except ConnectionError:
         return response
-    if request.transport is not None:
-        request.transport.close()
+    # Not the transport alone: on Python 3.12 aiohttp would linger before it heard of that.
+    request.protocol.force_close()
     return response
 
 

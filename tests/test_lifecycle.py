@@ -16,10 +16,12 @@ from aiohttp import ClientConnectionError, ClientSession, web
 
 import aioqueue
 from aioqueue._executors import THREAD_NAME
+from aioqueue._job import AdmissionLimits, JobRecord
+from aioqueue._submit import new_job_id
 from tests.inside import Inside, make_app
 from tests.processes import ServerProcess
 from tests.raw_http import RawResponse, connection, raw_http
-from tests.sse_client import EventParser
+from tests.sse_client import EventParser, read_events
 from tests.stage import Stage, a_while, until
 
 # Seconds beyond the drain that an end may take on a busy machine; aiohttp's own patience is 60.
@@ -312,6 +314,26 @@ async def test_gated_requests_during_the_drain(serve, http: ClientSession) -> No
     assert await (await clients[0]).json() == "done"
     await draining
     assert stage.begun == ["1"]
+
+
+async def test_streams_of_jobs_elsewhere(serve, http: ClientSession) -> None:
+    """A stream of a job that lives on in another process is ended, and its client may come back."""
+
+    @aioqueue.queued
+    async def function() -> None: ...
+
+    app = make_app(function)
+    url = await serve(app)
+    inside, job_id = Inside(app), new_job_id()
+    record = JobRecord(id=job_id, function="function", queue="function", node="elsewhere")
+    await inside.engine.enqueue(record, limits=AdmissionLimits())
+    async with http.get(f"{url}/queue/jobs/{job_id}/events") as response:
+        events = read_events(response)
+        assert (await anext(events)).data["state"] == "queued"
+        await inside.runtime.drain()
+        assert not [event async for event in events if event.event == "cancelled"]
+
+    assert await inside.state(job_id) == "queued"
 
 
 async def test_same_app_twice(http: ClientSession) -> None:

@@ -39,6 +39,7 @@ async def test_a_tick_that_fails(
     assert record.exc_info[0] is ZeroDivisionError
 
 
+@pytest.mark.one_loop
 async def test_the_clock_ticks(serve, http, monkeypatch: pytest.MonkeyPatch) -> None:
     """By itself, the app tells positions and cancels what nobody waits for any more."""
     monkeypatch.setattr("aioqueue._runtime._TICK", 0.01)
@@ -49,16 +50,15 @@ async def test_the_clock_ticks(serve, http, monkeypatch: pytest.MonkeyPatch) -> 
         await asyncio.Event().wait()
 
     url = await serve(make_app(work))
-    streams = []
-    for _ in range(3):
-        response = await http.post(f"{url}/work", json={}, headers=STREAM)
-        streams.append((response, read_events(response)))
-    (first, _), (second, _), (last, events) = streams
+    first, second, third = [
+        await http.post(f"{url}/work", json={}, headers=STREAM) for _ in range(3)
+    ]
+    events = read_events(third)
     assert (await anext(events)).data["position"] == 2
-    first.close()
-    moved = await anext(events)
+    async with http.delete(url + second.headers["Location"]):
+        moved = await anext(events)
     assert (moved.event, moved.data["position"]) == ("position", 1)
-    second.close()
-    started = await anext(events)
-    assert started.event == "started"
-    last.close()
+    first.close()
+    assert (await anext(events)).event == "started"
+    for response in (second, third):
+        response.close()

@@ -168,7 +168,9 @@ async def test_lowest_limit_of_a_shared_queue(
     await stage.has_begun(*range(at_once))
     stage.end(*range(6))
     await until(lambda: len(stage.begun) == 6)
-    assert stage.begun == list(range(6))  # one line, in the order of arrival
+    # One line, in the order of arrival; of threads that start together any may be first to say so.
+    assert sorted(stage.begun) == list(range(6))
+    assert all(abs(place - number) < at_once for place, number in enumerate(stage.begun))
 
 
 @pytest.mark.parametrize("kind", KINDS)

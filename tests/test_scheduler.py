@@ -134,7 +134,9 @@ async def test_standing_example(serve, http, stage: Stage, door: Any, kind: Any)
     stage.end(4)
     await stage.has_begun(1, 2, 5, 3, 6, 4, 7)
     stage.end(6, 7)
-    assert stage.begun == [1, 2, 5, 3, 6, 4, 7]
+    # 1, 2 and 5 start together, so in threads any of them may be first to say so.
+    assert sorted(stage.begun[:3]) == [1, 2, 5]
+    assert stage.begun[3:] == [3, 6, 4, 7]
 
 
 # Limits

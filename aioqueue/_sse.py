@@ -162,7 +162,7 @@ class _Stream(Listener):
                 self._taken, self._taken_at = taken, now
             elif now - self._taken_at > self._settings.send_timeout:
                 self.abort()
-        elif now - self._silent_since + 1.0 > self._settings.ping_interval:
+        elif now - self._silent_since + 1.0 >= self._settings.ping_interval:
             await self._push(PING, now)
 
     async def _push(self, data: bytes, now: float) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 import attrs
 import pytest
 from aiohttp import web
+from aiohttp.test_utils import make_mocked_request
 
 import aioqueue
 from aioqueue import ConfigurationError, QueuedFunction
@@ -232,7 +233,7 @@ async def test_def_that_takes_the_request(serve) -> None:
 
 def test_direct_call() -> None:
     """A direct call names what to use instead, at once: nobody has to await it to hear that."""
-    method = Service(1).multiply
+    method, request = Service(1).multiply, make_mocked_request("POST", "/")
     instead = r"`await .*\.submit\(…\)`, or `.*\.__wrapped__\(…\)`"
     for function, args, kwargs in (
         (module_level, [3], {}),
@@ -242,6 +243,8 @@ def test_direct_call() -> None:
         (method, [3], {}),
         (method, [], {}),
         (method, [3], {"factor": 1}),
+        (module_level, [request, 3], {}),
+        (method, [request], {"factor": 1}),
     ):
         with pytest.raises(TypeError, match=instead):
             function(*args, **kwargs)

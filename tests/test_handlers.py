@@ -232,6 +232,8 @@ async def test_request_function_as_a_stream(serve, http: ClientSession) -> None:
                 return web.json_response(body, dumps=lambda value: json.dumps(value, indent=2))
             case "raised":
                 raise web.HTTPOk(text=json.dumps(body), content_type="application/json")
+            case "elsewhere":
+                raise web.HTTPSeeOther("/elsewhere")
             case "empty":
                 return web.Response(content_type="application/json")
             case "nothing":
@@ -245,6 +247,8 @@ async def test_request_function_as_a_stream(serve, http: ClientSession) -> None:
     assert (event["type"], event["result"]) == ("succeeded", None)
     event = await stream(http, f"{url}/handler?as=nothing", json=[])
     assert event["file"]["size"] == 0
+    event = await stream(http, f"{url}/handler?as=elsewhere", json=[])
+    assert event["type"] == "succeeded"  # a redirection is no error
 
 
 @pytest.mark.parametrize("left", [False, True])
@@ -301,6 +305,23 @@ async def test_no_way_to_the_client(serve, http: ClientSession, stage: Stage, le
             assert error["detail"].startswith("This function streams its answer."), how
         assert reached[0] == "body"
         response.close()
+
+
+async def test_no_way_to_the_client_for_a_view(serve, http: ClientSession) -> None:
+    """What a View finds in ``self.request`` is the clone too."""
+
+    class View(web.View):
+        @aioqueue.queued
+        async def post(self) -> web.StreamResponse:
+            response = web.StreamResponse()
+            await response.prepare(self.request)
+            return response
+
+    app = make_app()
+    app.router.add_view("/view", View)
+    event = await stream(http, await serve(app) + "/view")
+
+    assert event["error"]["detail"].startswith("This function streams its answer.")
 
 
 async def test_file_results(serve, http: ClientSession) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from aiohttp import ClientSession, WSMsgType, web
+from aiohttp import ClientConnectionError, ClientSession, WSMsgType, web
 
 import aioqueue
 from tests.inside import Inside
@@ -80,11 +80,11 @@ class Gated:
             raise web.HTTPPaymentRequired(text="Five coins.")
         raise ValueError("swordfish")
 
-    async def visit(self, number: str, **options: Any) -> asyncio.Task[str]:
+    async def visit(self, number: str, method: str = "GET") -> asyncio.Task[str]:
         """Ask for a play, and come back when it has begun or waits."""
 
         async def ask() -> str:
-            async with self.http.get(f"{self.url}/play/{number}", **options) as response:
+            async with self.http.request(method, f"{self.url}/play/{number}") as response:
                 return f"{response.status} {await response.text()}"
 
         before = len(self.inside.listeners) + len(self.stage.begun)
@@ -253,6 +253,40 @@ async def test_middleware_and_clients_that_leave(serve, gated: Gated, cancellati
     assert await gated.is_free()
 
 
+async def test_middleware_and_a_client_that_leaves_at_its_turn(
+    serve, gated: Gated, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A handler that is cancelled between its grant and its first step gives its slot back."""
+    tasks: dict[str, Any] = {}
+
+    @web.middleware
+    async def remember(request: web.Request, handler: Handler) -> web.StreamResponse:
+        tasks[request.match_info["n"]] = asyncio.current_task()
+        return await handler(request)
+
+    gated.app.middlewares.append(remember)
+    await gated.open(serve)
+    # By POST, which a client that was hung up on does not send again.
+    first, second, third = [await gated.visit(number, "POST") for number in "123"]
+    scheduler = gated.inside.runtime._scheduler
+    grant, granted = scheduler._start, []
+
+    def grant_and_cancel(claim: Any) -> None:
+        grant(claim)
+        granted.append(claim)
+        if len(granted) == 1:
+            tasks["2"].cancel()
+
+    monkeypatch.setattr(scheduler, "_start", grant_and_cancel)
+    gated.stage.end("1", "3")
+
+    assert [await first, await third] == ["200 1 ", "200 3 "]
+    with pytest.raises(ClientConnectionError):
+        await second
+    assert gated.stage.begun == ["1", "3"]
+    assert await gated.is_free()
+
+
 async def test_middleware_holds_the_slot_of_a_stream(serve, gated: Gated) -> None:
     """A streamed response is under way until its handler ends, and so is its slot."""
     await gated.open(serve)
@@ -298,7 +332,7 @@ async def test_middleware_lets_exceptions_through(
 
 
 async def test_middleware_in_a_request(serve, gated: Gated) -> None:
-    """A gated handler has a job like any other, which is nobody's."""
+    """A gated handler has a job like any other, nobody's, from its first line to its last."""
     seen: list[Any] = []
 
     async def look(request: web.Request) -> web.Response:
@@ -306,12 +340,22 @@ async def test_middleware_in_a_request(serve, gated: Gated) -> None:
         seen.extend((job.owner, job.metadata, job.app is request.app, job.cancelled))
         return web.Response()
 
+    @web.middleware
+    async def outside(request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        finally:
+            with pytest.raises(aioqueue.AioqueueError):
+                aioqueue.current_job()
+            seen.append("outside")
+
     gated.app.router.add_get("/look", look)
+    gated.app.middlewares.append(outside)
     await gated.open(serve)
     async with gated.http.get(f"{gated.url}/look") as response:
         assert response.status == 200
 
-    assert seen == [None, None, True, False]
+    assert seen == [None, None, True, False, "outside"]
 
 
 async def test_middleware_twice(serve, http: ClientSession) -> None:

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Coroutine, Mapping
 from typing import Any, TypeVar
 
+import attrs
 import orjson
 from aiohttp import BodyPartReader, hdrs, web
 from aiohttp.http_exceptions import HttpProcessingError
@@ -61,8 +62,8 @@ class BodyReader:
             return Received(path, query)
         kind = _checked_type(request, signature)
         if kind == _FORM and not signature.takes_any_body:
-            fields, files = await self._within_deadline(request, _read_form(request, limit), limit)
-            return Received(path, query, None, fields, files)
+            form = await self._within_deadline(request, _read_form(request, limit), limit)
+            return attrs.evolve(form, path=path, query=query)
         body = await self._within_deadline(request, _read(request, limit), limit)
         if signature.takes_any_body:
             return Received(path, query, whole=body)
@@ -202,13 +203,12 @@ async def _read(request: web.Request, limit: int) -> bytes:
     return bytes(body)
 
 
-async def _read_form(
-    request: web.Request, limit: int
-) -> tuple[list[tuple[str, str]], list[tuple[str, bytes]]]:
+async def _read_form(request: web.Request, limit: int) -> Received:
     """The text fields and the files of a form, at most ``limit`` bytes with their headers."""
     _check_length(request, limit)
     fields: list[tuple[str, str]] = []
     files: list[tuple[str, bytes]] = []
+    file_names: list[str] = []
     left = limit or sys.maxsize
     async for part in await request.multipart():
         if not isinstance(part, BodyPartReader) or part.name is None:
@@ -227,11 +227,12 @@ async def _read_form(
             fields.append((part.name, content.decode()))
         else:
             files.append((part.name, bytes(content)))
+            file_names.append(part.filename or "")
     async for chunk in request.content.iter_any():  # what follows the form means nothing
         left -= len(chunk)
         if left < 0:
             raise _too_large(limit)
-    return fields, files
+    return Received(fields=fields, files=files, file_names=file_names)
 
 
 def _checked_json(body: bytes) -> bytes:

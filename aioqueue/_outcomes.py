@@ -28,7 +28,7 @@ def outcome_of(job_id: str, function: str, ended: Ended, max_result_bytes: int) 
     try:
         content = content_of(ended.value)
     except TypeError as error:
-        detail = _text(f"{function} returned something that has no JSON form: {error}.")
+        detail = f"{function} returned something that has no JSON form: {error}."
         logger.error("%s", detail, exc_info=error)
         return _failed(job_id, Problem.of("result_not_serializable", detail))
     if len(content.body) > max_result_bytes:
@@ -72,9 +72,9 @@ def _explain(function: str, error: Any) -> Problem:
     same id.
     """
     if isinstance(error, JobError):
-        return Problem.of("job_failed", _text(error.detail), status=error.status)
+        return Problem.of("job_failed", str(error.detail), status=error.status)
     if _is_response(error) and error.status >= 400:
-        return Problem.of("job_failed", _text(error.text), status=error.status)
+        return Problem.of("job_failed", error.text or error.reason, status=error.status)
     error_id = secrets.token_hex(4)
     logger.error("%s failed (error id %s)", function, error_id, exc_info=error)
     detail = f"The function failed. The server's log has the reason under error id {error_id}."
@@ -88,8 +88,3 @@ def _is_response(error: Any) -> bool:
     error of some other API's client has them too, and they are nobody's business.
     """
     return any(kind.__module__ == "aiohttp.web_exceptions" for kind in type(error).__mro__)
-
-
-def _text(text: object) -> str:
-    """A text as JSON can hold it: no half of a surrogate pair, as odd file names come with."""
-    return str(text).encode(errors="replace").decode()

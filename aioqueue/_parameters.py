@@ -57,6 +57,8 @@ class Received:
     """The text fields of a multipart form."""
     files: Sequence[tuple[str, bytes]] = ()
     """Its files."""
+    file_names: Sequence[str] = ()
+    """What the client calls each of them; no argument, but part of what makes requests the same."""
     whole: bytes | None = None
     """The body, where it is neither JSON nor a form."""
 

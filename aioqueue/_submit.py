@@ -354,6 +354,8 @@ def _fingerprint(request: web.Request, received: Received) -> bytes:
         parts += [b"field", name.encode(), value.encode()]
     for name, content in received.files:
         parts += [b"file", name.encode(), content]
+    for name in received.file_names:
+        parts += [b"file name", name.encode(errors="backslashreplace")]
     for part in parts:
         digest.update(len(part).to_bytes(8, "big"))
         digest.update(part)

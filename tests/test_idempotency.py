@@ -237,6 +237,7 @@ async def test_a_form_again(shop: Shop) -> None:
     "fields",
     [
         (("image", b"PNG!", "a.png"), ("note", "hello", None)),
+        (("image", b"PNG", "b.png"), ("note", "hello", None)),
         (("image", b"PNG", "a.png"), ("note", "hell", None)),
         (("image", b"PNG", "a.png"),),
     ],

@@ -171,6 +171,57 @@ async def test_others_make_room(serve) -> None:
     assert await outer.result() == 1
 
 
+async def test_waiting_for_a_worker(serve) -> None:
+    """A queue in which nobody runs, for want of a worker, is not full of those who wait."""
+    stage = Stage()
+
+    @aioqueue.queued
+    def busy() -> None:
+        stage.play_in_thread("busy")
+
+    @aioqueue.queued
+    def inner() -> str:
+        return "done"
+
+    @aioqueue.queued
+    async def outer() -> str:
+        return await (await inner.submit()).result()
+
+    await serve(make_app(busy, inner, outer, max_threads=1))
+    await busy.submit()
+    handle = await outer.submit()
+    await a_while()
+    assert await handle.state() == "running"
+    stage.end("busy")
+
+    assert await handle.result() == "done"
+
+
+async def test_long_chain(serve) -> None:
+    """However long the chain of those who wait, somebody at work at its end will make room."""
+    stage = Stage()
+
+    def link(number: int) -> QueuedFunction[[bool], Any]:
+        @aioqueue.queued(name=f"link {number}")
+        async def function(waits: bool) -> Any:
+            if waits:
+                return await (await links[number + 1].submit(False)).result()
+            return await stage.play(number) if number == 4 else "done"
+
+        return function
+
+    links = [link(number) for number in range(5)]
+    await serve(make_app(functions=links))
+    handles = [await links[4].submit(False)]
+    for number in (3, 2, 1, 0):  # each waits for one behind the last, which waits itself
+        handles.append(await links[number].submit(True))
+        await a_while()
+    assert [await handle.state() for handle in handles] == ["running"] * 5
+    stage.end(4, value="done")
+
+    assert [await handle.result() for handle in handles] == ["done"] * 5
+
+
 async def test_everybody_waits_for_a_worker(serve) -> None:
     """Many may wait for jobs of another queue, which have a worker, however full it is."""
 

@@ -199,6 +199,7 @@ def test_error_ids_differ() -> None:
         (JobError("No text in there.", status=422), "No text in there.", 422),
         (web.HTTPPaymentRequired(text="Five coins."), "Five coins.", 402),
         (web.HTTPInternalServerError(), "500: Internal Server Error", 500),
+        (web.HTTPNotFound(text="", reason="No such page"), "No such page", 404),
     ],
     ids=repr,
 )

@@ -252,9 +252,11 @@ class Model:
     def release(self, claim: Claim, now: float) -> None:
         """Free a slot, and let those of its jobs wait again that have not ended."""
         claim.queue.claims.remove(claim)
-        for job in running(claim.jobs):
+        back = running(claim.jobs)
+        for job in back:
             job.state, job.claim = JobState.QUEUED, None
-            claim.queue.waiting.append(job)
+        claim.queue.waiting += back
+        for job in back:
             if job.cancel_requested:
                 self.end(job, JobState.CANCELLED, now)
 

@@ -76,7 +76,8 @@ class Answers:
 def _cancelled(snapshot: Snapshot) -> Problem:
     if snapshot.reason == "shutdown":
         return Problem.of("lost_on_shutdown", "The server shut down before the job ended.")
-    return Problem.of("job_cancelled", f"The job was cancelled ({snapshot.reason}).")
+    reason = snapshot.reason or "by the function itself"
+    return Problem.of("job_cancelled", f"The job was cancelled ({reason}).")
 
 
 def _never_stored(response: web.Response) -> None:

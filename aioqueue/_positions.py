@@ -74,6 +74,13 @@ class Estimator:
             return Estimate(None, forecast.queue_size, eta, high)
         return Estimate(None, None, None, None)
 
+    async def next_start(self, function: str, queue: str) -> float | None:
+        """Seconds until the next job starts, which makes room for one more to wait."""
+        forecast = await self.forecast(queue, full=True)
+        eta = forecast.estimate(function, {}).eta
+        durations = forecast.durations.get(function)
+        return None if eta is None or durations is None else eta - durations.quantile(0.5)
+
     async def joining(self, function: str, queue: str) -> Estimate:
         """What a job would be told that joined now, behind all that wait."""
         stats = await self._engine.stats(queue)

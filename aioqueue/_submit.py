@@ -248,7 +248,7 @@ class Submitter:
         """The refusal of a job there is no room for, with the time until there is some."""
         estimate = await self.estimator.joining(function.name, function.queue)
         size, bound, eta = enqueued.queue_size, enqueued.max_size, estimate.eta
-        seconds = retry_after(None if eta is None else eta / max(1, size))
+        seconds = retry_after(await self.estimator.next_start(function.name, function.queue))
         detail = f"The queue is full ({size} waiting). Please try again in about {seconds} s."
         if enqueued.outcome == "quota_exceeded":
             detail = f"You have {size} jobs waiting already. Please wait for one of them."

@@ -126,3 +126,32 @@ async def test_a_failing_hook_is_the_servers_mistake(serve: Any, http: ClientSes
         assert "X-User" not in problem["detail"]
     async with http.post(f"{url}/greet", json={}, headers={**wait, "X-User": "ann"}) as response:
         assert await response.json() == {"user": "ann"}
+
+
+async def test_the_refusal_counts_until_the_next_start(serve: Any, http: ClientSession) -> None:
+    """Room comes when the next job starts, however long the whole line would take."""
+    release = threading.Event()
+
+    @aioqueue.queued(max_size=4)
+    def work(seconds: float) -> None:
+        release.wait(seconds)
+
+    app = web.Application()
+    app.add_routes([web.post("/work", work)])
+    aioqueue.setup(app)
+    url = await serve(app)
+    async with http.post(
+        f"{url}/work", json={"seconds": 0.5}, headers={"Prefer": "wait=5"}
+    ) as response:
+        assert response.status == 200
+    try:
+        for _ in range(5):
+            async with http.post(f"{url}/work", json={"seconds": 10}) as response:
+                assert response.status == 202
+        async with http.post(f"{url}/work", json={"seconds": 10}) as response:
+            problem = await response.json()
+    finally:
+        release.set()
+
+    assert problem["eta"] > 2.0  # five times half a second, and a bit
+    assert response.headers["Retry-After"] in ("1", "2")

@@ -3,7 +3,8 @@
 A line of n people that moves once would cost n messages if everybody were told at once, and n² by
 the time it is empty.  Here each waits for news about a tenth of the time that is left to wait, at
 least a second and at most fifteen, and all together get no more than a budget: the most overdue
-first.  So somebody near the head hears every second and somebody far back now and then: a drain
+first; and none waits longer for news than he has waited so far, since a first estimate is often
+wrong.  So somebody near the head hears every second and somebody far back now and then: a drain
 costs O(n log n) messages, and four a minute for everybody who waits longer than some minutes.
 """
 
@@ -102,6 +103,7 @@ class Waiting:
     tell: Callable[[str, bytes], Awaitable[bool]]
     told: Estimate
     told_at: float = 0.0
+    since: float = 0.0
     gone: bool = False
 
 
@@ -123,13 +125,15 @@ class Positions:
 
     def follow(self, waiting: Waiting, now: float) -> None:
         """Begin to tell somebody, who has just been told ``waiting.told``."""
-        waiting.told_at = now
+        waiting.told_at = waiting.since = now
         self._again(waiting, waiting.told, now)
 
     def _again(self, waiting: Waiting, estimate: Estimate, now: float) -> None:
-        # Whoever could not be told a time hears as soon as there is one.
-        left = estimate.eta or 0.0
-        pause = max(_SHORTEST, min(_LONGEST, left * _SHARE))
+        # Whoever could not be told a time hears as soon as there is one.  And a first estimate is
+        # often a bad one, made while a crowd arrives: nobody is left alone with it for longer than
+        # he has waited so far.
+        left, waited = estimate.eta or 0.0, now - waiting.since
+        pause = max(_SHORTEST, min(_LONGEST, left * _SHARE, waited))
         heapq.heappush(self._due, (now + pause, next(self._count), waiting))
 
     async def tick(self, now: float) -> None:

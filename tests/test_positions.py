@@ -136,6 +136,19 @@ async def test_gaps(service: float, limit: int) -> None:
     assert len(line.told) >= 90 - 10 / service
 
 
+async def test_nobody_is_left_alone_with_a_wrong_estimate() -> None:
+    """Told of hours in a crowd that takes seconds, one hears after 1, 2, 4 s, not after 15."""
+    line = await Line().open()
+    await line.learn(600.0)
+    await line.join(*(f"p{number}" for number in range(100)))
+    began = line.clock()
+    await line.start(0.1)
+    await line.until(began + 9.0, 0.1)
+    times = [time - began for time, _ in line.told["p99"]]
+    assert len(times) >= 3
+    assert all(after <= 2 * before + 1 for before, after in itertools.pairwise([0, *times]))
+
+
 async def test_not_within_a_second() -> None:
     """However often time is looked at, nobody hears twice in a second."""
     line = await Line().open()

@@ -12,7 +12,6 @@ from collections.abc import Coroutine, Mapping
 from typing import Any, TypeVar
 
 import attrs
-import orjson
 from aiohttp import BodyPartReader, hdrs, web
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web import HTTPRequestEntityTooLarge, RequestPayloadError
@@ -67,7 +66,7 @@ class BodyReader:
         body = await self._within_deadline(request, _read(request, limit), limit)
         if signature.takes_any_body:
             return Received(path, query, whole=body)
-        return Received(path, query, _checked_json(body))
+        return Received(path, query, body)
 
     async def _within_deadline(
         self, request: web.Request, reading: Coroutine[Any, Any, T], limit: int
@@ -233,12 +232,3 @@ async def _read_form(request: web.Request, limit: int) -> Received:
         if left < 0:
             raise _too_large(limit)
     return Received(fields=fields, files=files, file_names=file_names)
-
-
-def _checked_json(body: bytes) -> bytes:
-    try:
-        orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        detail = f"The body is not valid JSON: {error}."
-        raise Refused(Problem.of("invalid_json", detail)) from None
-    return body

@@ -12,11 +12,13 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from contextvars import Context
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from ._running import CURRENT, Job
 
 __all__ = ["THREAD_NAME", "Call", "Ended", "Executor", "LoopExecutor", "ThreadExecutor"]
+
+W = TypeVar("W")
 
 Call = Callable[[], Any]
 
@@ -60,15 +62,12 @@ class Executor(Protocol):
         """Let idle workers go.  Answers whether all work has ended."""
 
 
-class LoopExecutor:
-    """Runs ``async def`` functions on the event loop, each in a task of its own.
+class _Places(Generic[W]):
+    """The places of an executor, and what runs in each of them."""
 
-    A gated request only holds a place: it runs in the task of its connection.
-    """
-
-    def __init__(self, max_tasks: int) -> None:
-        self.capacity = max_tasks
-        self._running: dict[Job, asyncio.Task[Any] | None] = {}
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self._running: dict[Job, W | None] = {}
 
     @property
     def free(self) -> int:
@@ -82,6 +81,13 @@ class LoopExecutor:
     def let_go(self, job: Job) -> None:
         """Give a place back."""
         del self._running[job]
+
+
+class LoopExecutor(_Places[asyncio.Task[Any]]):
+    """Runs ``async def`` functions on the event loop, each in a task of its own.
+
+    A gated request only holds a place: it runs in the task of its connection.
+    """
 
     async def run(self, call: Call, job: Job, context: Context) -> Ended:
         """Await the call.  The caller's task is the job's own, and runs in ``context``."""
@@ -110,7 +116,7 @@ class LoopExecutor:
         return not self._running
 
 
-class ThreadExecutor:
+class ThreadExecutor(_Places[asyncio.Future[Ended]]):
     """Runs ``def`` functions in daemon threads of our own, at most ``max_threads``.
 
     Not the loop's default executor: name look-ups live there, and the interpreter waits for its
@@ -119,26 +125,12 @@ class ThreadExecutor:
     """
 
     def __init__(self, max_threads: int) -> None:
-        self.capacity = max_threads
-        self._running: dict[Job, asyncio.Future[Ended] | None] = {}
+        super().__init__(max_threads)
         self._calls: queue.SimpleQueue[tuple[Job, Call, Context] | None] = queue.SimpleQueue()
         self._ended: deque[tuple[Job, Ended]] = deque()
         self._returning = False  # whether a call to the loop is under way
         self._threads: list[threading.Thread] = []
         self._loop = asyncio.get_running_loop()
-
-    @property
-    def free(self) -> int:
-        """How many more may start now."""
-        return self.capacity - len(self._running)
-
-    def hold(self, job: Job) -> None:
-        """Take a place."""
-        self._running[job] = None
-
-    def let_go(self, job: Job) -> None:
-        """Give a place back."""
-        del self._running[job]
 
     async def run(self, call: Call, job: Job, context: Context) -> Ended:
         """Run the call in a thread, and wait until it has really ended.

@@ -219,11 +219,11 @@ class QueuedFunction(Generic[P, R]):
 
     def call(self, record: JobRecord, job: Job, local: Local) -> Call:
         """The function with its arguments, ready to run."""
+        if self.takes_request:
+            return functools.partial(_run_with_request, self.handler(local.subject), local.request)
         function: Callable[..., Any] = self.__wrapped__
         if self.is_method:
             function = functools.partial(function, local.subject)
-        if self.takes_request:
-            return functools.partial(_run_with_request, self.handler(local.subject), local.request)
         positional, named = self.signature.arguments(record.payload, job)
         return functools.partial(function, *positional, **named)
 

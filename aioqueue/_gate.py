@@ -21,7 +21,7 @@ from ._problems import refusal_response
 from ._registry import Registered
 from ._running import CURRENT
 from ._scheduler import Active, Local, Scheduler
-from ._submit import Submitter, ask, close_after, new_job_id, owner_text
+from ._submit import Submitter, close_after, new_job_id, owner_of
 
 __all__ = ["Gate"]
 
@@ -69,8 +69,8 @@ class Gate:
         """
         owner, metadata = None, None
         if function.function is not None:  # a middleware's requests are nobody's
-            owner = owner_text(await ask(self.submitter.settings.owner, request))
-            metadata = await self.submitter._metadata(function, request)
+            owner = await owner_of(self.submitter.settings, request)
+            metadata = await self.submitter.metadata_of(function, request)
         gate: asyncio.Future[Active | None] = asyncio.get_running_loop().create_future()
         local = Local(copy_context(), request.app, gate=gate)
         record = JobRecord(

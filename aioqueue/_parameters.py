@@ -37,6 +37,9 @@ T = TypeVar("T")
 
 _NO_SUBJECT: Any = object()
 
+_SURELY_SHALLOW = 1000
+"""How many brackets can't be nested too deeply, however they stand: orjson reads 1,024 levels."""
+
 _MOST = 50
 """How many mistakes one answer lists: a body has room for a hundred thousand."""
 
@@ -52,7 +55,7 @@ class Received:
     path: Mapping[str, str] = attrs.field(factory=dict)
     query: Sequence[tuple[str, str]] = ()
     json: bytes | None = None
-    """The JSON text of the body, already known to parse; None without one."""
+    """The body, said to be JSON; None without one."""
     fields: Sequence[tuple[str, str]] = ()
     """The text fields of a multipart form."""
     files: Sequence[tuple[str, bytes]] = ()
@@ -243,11 +246,7 @@ class Signature:
     def _json(self, received: Received, wrong: list[Mismatch]) -> dict[str, Any]:
         if received.json is None:
             return {}
-        try:
-            # As deep as it will stand in the payload, whose reader has a limit too.
-            value = orjson.loads(b'{"json":{"":%b}}' % received.json)["json"][""]
-        except orjson.JSONDecodeError:
-            raise Refused(Problem.of("invalid_json", "The body is nested too deeply.")) from None
+        value = _parse(received.json)
         if self._body is not None:
             return {self._body.name: value}
         if not isinstance(value, dict):
@@ -363,6 +362,20 @@ def _dump(arguments: Mapping[str, Any]) -> bytes:
     if b"null" in raw:  # orjson writes NaN and infinity so, which would come back as None
         json.dumps(plain, allow_nan=False, default=str)
     return raw
+
+
+def _parse(json: bytes) -> Any:
+    """A body's JSON; refused with a 400 if it is none, or nested too deeply."""
+    detail = "The body is not valid JSON: {}."
+    try:
+        value = orjson.loads(json)
+        if json.count(b"[") + json.count(b"{") > _SURELY_SHALLOW:
+            detail = "The body is nested too deeply."
+            # It will stand deeper in the payload, whose reader has the same limit.
+            orjson.loads(b'{"json":{"":%b}}' % json)
+    except orjson.JSONDecodeError as error:
+        raise Refused(Problem.of("invalid_json", detail.format(error))) from None
+    return value
 
 
 def _pack(json: bytes | None, text: Mapping[str, Any], files: Mapping[str, bytes]) -> bytes:

@@ -15,14 +15,13 @@ from ._errors import Problem, Refused
 from ._eventlog import Reader, ended
 from ._job import EventId, JobState, Snapshot
 from ._listeners import Listeners
-from ._negotiation import preferences
 from ._positions import Estimator
 from ._problems import problem_response, refusal_response
 from ._registry import Registered
 from ._scheduler import Scheduler
 from ._settings import Settings
 from ._sse import STREAM_HEADERS, Streams, cursor_of, cursors_of
-from ._submit import ask, owner_text
+from ._submit import owner_of, prefer_of
 from ._waiting import wait_for_end
 from .engines.base import LISTENING_SECONDS, Engine
 
@@ -67,7 +66,7 @@ class JobRoutes:
 
         The owner hook runs first, so that one that fails answers the same for any id.
         """
-        owner = owner_text(await ask(self.settings.owner, request))
+        owner = await owner_of(self.settings, request)
         owned: dict[str, Snapshot] = {}
         for job_id in job_ids:
             snapshot = await self.engine.get(job_id) if _is_id(job_id) else None
@@ -84,7 +83,7 @@ class JobRoutes:
         snapshot = await self._find(request)
         if snapshot is None:
             return not_found(request)
-        prefer = preferences(tuple(request.headers.getall("Prefer", ())))
+        prefer = prefer_of(request)
         applied: str | None = None
         if prefer.wait is not None and not snapshot.state.terminal:
             seconds = min(prefer.wait, int(self.settings.prefer_wait_max))
@@ -159,7 +158,7 @@ class JobRoutes:
 
     async def status(self, request: web.Request) -> web.StreamResponse:
         """``GET <path>/status``: the counts of every function, without ids or inputs."""
-        owner = owner_text(await ask(self.settings.owner, request))
+        owner = await owner_of(self.settings, request)
         if not self.settings.public_status and owner is None:
             return not_found(request)
         functions = {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import copy_context
 from typing import Any
@@ -130,15 +130,16 @@ class Runtime:
     async def _tick(self) -> None:
         """What is about time happens here, once a second, for everybody."""
         time = asyncio.get_running_loop().time
+        ticks: Sequence[Callable[[], Awaitable[None]]] = (
+            lambda: self._listeners.tick(time()),
+            self._scheduler.tick,
+            lambda: self._positions.tick(time()),
+        )
         while True:
             await asyncio.sleep(_TICK)
-            for tick in (
-                self._listeners.tick(time()),
-                self._scheduler.tick(),
-                self._positions.tick(time()),
-            ):
+            for tick in ticks:
                 try:
-                    await tick
+                    await tick()
                 except Exception:
                     logger.exception("a tick failed; the next one comes in a second")
 

@@ -40,7 +40,7 @@ from ._sse import Streams, cursor_of, cursors_of
 from ._waiting import wait_for_end
 from .engines.base import LISTENING_SECONDS, Dedup, Engine, Enqueued
 
-__all__ = ["Submitter", "ask", "close_after"]
+__all__ = ["Submitter", "close_after", "new_job_id", "owner_of", "owner_text", "prefer_of"]
 
 logger = logging.getLogger("aioqueue")
 
@@ -52,7 +52,7 @@ _STRANGERS_KEY = 16
 """The least length of an Idempotency-Key that nobody owns: strangers share its scope."""
 
 
-async def ask(hook: Callable[[Any], Any] | None, request: web.Request) -> Any:
+async def _ask(hook: Callable[[Any], Any] | None, request: web.Request) -> Any:
     """What a hook of the app says of a request.
 
     Raises:
@@ -93,6 +93,20 @@ def owner_text(owner: object) -> str | None:
     return None if owner is None else str(owner)
 
 
+async def owner_of(settings: Settings, request: web.Request) -> str | None:
+    """Whose request it is, as the app's hook says.
+
+    Raises:
+        Refused: the hook failed.
+    """
+    return owner_text(await _ask(settings.owner, request))
+
+
+def prefer_of(request: web.Request) -> Preferences:
+    """What the request's ``Prefer`` lines say."""
+    return preferences(tuple(request.headers.getall("Prefer", ())))
+
+
 @attrs.frozen(slots=True, kw_only=True)
 class Submitter:
     """Answers requests to queued functions."""
@@ -122,7 +136,7 @@ class Submitter:
     @staticmethod
     def wants_stream(request: web.Request) -> bool:
         """Whether the request asks for Server-Sent Events."""
-        return _mode(request, _prefer(request)) is Mode.STREAM
+        return _mode(request, prefer_of(request)) is Mode.STREAM
 
     async def _answer(
         self, function: Registered, request: web.Request, subject: Any
@@ -135,12 +149,13 @@ class Submitter:
             return web.Response(content_type=JSON_TYPE, headers={hdrs.VARY: "Accept, Prefer"})
         await self.refuse_early(function, request)
         record, local, dedup = await self._receive(function, request, subject)
-        prefer = _prefer(request)
+        prefer = prefer_of(request)
         mode = _mode(request, prefer)
         if mode is Mode.ACCEPTED:
             record = attrs.evolve(record, grace=None)
             enqueued = await self.enqueue(function, record, local, dedup)
-            await self.engine.attend([enqueued.job_id], None)
+            if enqueued.outcome == "duplicate":
+                await self.engine.attend([enqueued.job_id], None)
             response = await self.answers.accepted(await self._snapshot(enqueued.job_id))
             if prefer.respond_async:
                 response.headers["Preference-Applied"] = "respond-async"
@@ -186,11 +201,9 @@ class Submitter:
         """Read and check the request, and make the record of its job."""
         plain = function.function
         assert plain is not None
-        owner = None
-        if self.settings.owner is not None:
-            owner = owner_text(await ask(self.settings.owner, request))
+        owner = await owner_of(self.settings, request)
         key = _idempotency_key(request, owner)
-        metadata = await self._metadata(function, request)
+        metadata = await self.metadata_of(function, request)
         payload, clone, dedup = b"", None, None
         if plain.takes_request:
             clone = await self.bodies.clone(request, function.max_body_size)
@@ -213,11 +226,14 @@ class Submitter:
         )
         return record, Local(copy_context(), request.app, subject, clone), dedup
 
-    async def _metadata(self, function: Registered, request: web.Request) -> bytes | None:
+    async def metadata_of(self, function: Registered, request: web.Request) -> bytes | None:
+        """What the app wants to keep with the request's job, as JSON.
+
+        Raises:
+            Refused: the hook failed, or what it says has no JSON form.
+        """
         hook = function.options.metadata or self.settings.metadata
-        if hook is None:
-            return None
-        value = await ask(hook, request)
+        value = await _ask(hook, request)
         try:
             return None if value is None else orjson.dumps(value)
         except TypeError as error:
@@ -289,10 +305,6 @@ class Submitter:
             response = await self.answers.accepted(await self._snapshot(enqueued.job_id))
         response.headers["Preference-Applied"] = f"wait={seconds}"
         return _decorated(response, enqueued)
-
-
-def _prefer(request: web.Request) -> Preferences:
-    return preferences(tuple(request.headers.getall("Prefer", ())))
 
 
 def _mode(request: web.Request, prefer: Preferences) -> Mode:

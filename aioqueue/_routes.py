@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
 
 import attrs
 import orjson
@@ -27,6 +28,8 @@ from .engines.base import LISTENING_SECONDS, Engine
 
 __all__ = ["ROUTES", "JobRoutes"]
 
+_CLIENT = Path(__file__).with_name("static") / "client.js"
+
 _CANCEL_SECONDS = 0.1
 """How long a DELETE waits for a running function to end, to say so at once if it does."""
 
@@ -39,6 +42,7 @@ ROUTES = {
     ("GET", "/jobs/{job_id}/result"): "result",
     ("GET", "/events"): "many_events",
     ("GET", "/status"): "status",
+    ("GET", "/client.js"): "client",
 }
 """What stands below the prefix, and the method of :class:`JobRoutes` that answers it."""
 
@@ -179,6 +183,17 @@ class JobRoutes:
         response = web.Response(body=body, content_type="application/json")
         response.headers[hdrs.CACHE_CONTROL] = "no-store"
         return response
+
+    async def client(self, request: web.Request) -> web.StreamResponse:
+        """``GET <path>/client.js``: the JavaScript client, an ES module."""
+        headers = {
+            # It changes with the server it talks to, so a browser asks each time; mostly a 304.
+            hdrs.CACHE_CONTROL: "no-cache",
+            # The host's own table of types may say something else, and a module needs this one.
+            hdrs.CONTENT_TYPE: "text/javascript; charset=utf-8",
+            "X-Content-Type-Options": "nosniff",
+        }
+        return web.FileResponse(_CLIENT, headers=headers)
 
     async def answer(self, name: str, request: web.Request) -> web.StreamResponse:
         """Answer a request to one of ``ROUTES``, with refusals made into answers."""

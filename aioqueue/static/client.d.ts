@@ -1,0 +1,99 @@
+/** Types of client.js, the JavaScript client of aioqueue. */
+
+/** A problem document (RFC 9457). */
+export interface Problem {
+  type?: string;
+  title?: string;
+  status?: number;
+  detail?: string;
+  code?: string;
+  [extension: string]: unknown;
+}
+
+export interface JobResource<Result = unknown> {
+  id: string;
+  function: string;
+  state: State;
+  position: number | null;
+  queue_size: number | null;
+  /** Seconds to the result: the middle of what is likely, and what nine of ten stay below. */
+  eta: number | null;
+  eta_high: number | null;
+  cancel_requested: boolean;
+  created: string;
+  started: string | null;
+  finished: string | null;
+  expires: string | null;
+  result: Result | null;
+  error: Problem | null;
+  links: { self: string; events: string; result: string };
+}
+
+export type State = "queued" | "running" | "succeeded" | "failed" | "cancelled";
+
+/** What happens to a job. There may be more types in time: ignore those you don't know. */
+export type JobEvent<Result = unknown> =
+  | ({ type: "state"; job: string; truncated?: boolean } & JobResource<Result>)
+  | { type: "position"; job: string; position: number; queue_size: number;
+      eta: number | null; eta_high: number | null; reason?: string }
+  | { type: "started"; job: string; eta: number | null }
+  | { type: "succeeded"; job: string; result: Result }
+  | { type: "failed"; job: string; error: Problem }
+  | { type: "cancelled"; job: string; reason: string }
+  /** Made here, not by the server: the connection is lost, or is back. */
+  | { type: "connection"; online: boolean; retry_in: number };
+
+export interface Options {
+  /** Sent with every request of this job. */
+  headers?: Record<string, string>;
+  /** As for fetch; "include" sends cookies to another origin. */
+  credentials?: RequestCredentials;
+  /** Aborting it cancels the job. */
+  signal?: AbortSignal;
+}
+
+export interface Job<Result = unknown> extends AsyncIterable<JobEvent<Result>> {
+  /** Where the job lives, once it was accepted; keep it to `follow` the job later. */
+  readonly url: string | null;
+  readonly id: string | null;
+  readonly state: State;
+  /** The job when it was accepted; null if it was followed, or answered at once. */
+  readonly accepted: Promise<JobResource<Result> | null>;
+  /** The result; rejects with a QueueError if the job failed, was cancelled or was refused. */
+  readonly result: Promise<Result>;
+  /** Take it out of the line, or stop it. Resolves to the job as it is then. */
+  cancel(): Promise<JobResource<Result> | null>;
+}
+
+/** What the server refused, or how a job failed. */
+export class QueueError extends Error {
+  /** "queue_full", "invalid_arguments", "job_failed", "job_cancelled", "not_found", … */
+  readonly code: string;
+  readonly status: number | null;
+  /** Seconds after which the server expects to have room. */
+  readonly retryAfter: number | null;
+  readonly problem: Problem;
+}
+
+/**
+ * Submit a job and follow it. Arguments go as JSON, or as a form if one of them is a Blob or File.
+ *
+ * Asked again after a lost connection, the server knows the job by its key and runs it once.
+ */
+export function submit<Result = unknown>(
+  url: string | URL,
+  args?: Record<string, unknown> | FormData,
+  options?: Options & { idempotencyKey?: string },
+): Job<Result>;
+
+/** Follow a job by its `url`: after a reload, or on another page. */
+export function follow<Result = unknown>(url: string | URL, options?: Options): Job<Result>;
+
+/** Milliseconds; change them before the first job. */
+export const timing: {
+  gather: number;
+  firstByte: number;
+  silence: number;
+  poll: number;
+  slowest: number;
+};

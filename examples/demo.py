@@ -1,28 +1,73 @@
-"""The demo behind ``make demo``: a slow function, and a page that shows its queue."""
+"""The demo behind ``make demo``: text read from pictures, one at a time, and a page to watch it."""
 
+import asyncio
+import logging
 import os
 import time
 from pathlib import Path
+from typing import Any
 
+import demo_pictures
 from aiohttp import web
 
 import aioqueue
 
 PAGE = Path(__file__).with_name("demo.html")
 
+try:
+    import cv2
+    import numpy
+    from rapidocr import RapidOCR
+except ImportError:
+    RapidOCR = None
 
-@aioqueue.queued(concurrency_limit=2, max_size=200)
-def slow_primes(below: int, job: aioqueue.Job = aioqueue.JOB) -> dict[str, int]:
-    """Count primes the slow way, and look now and then whether anybody still wants to know."""
-    if not 2 <= below <= 50_000:
-        raise aioqueue.JobError("Choose a number from 2 to 50,000.", status=422)
-    count = 0
-    for number in range(2, below):
-        count += all(number % divisor for divisor in range(2, int(number**0.5) + 1))
-        if number % 500 == 0:
-            job.raise_if_cancelled()
-            time.sleep(0.05)
-    return {"below": below, "primes": count}
+
+@aioqueue.queued(concurrency_limit=1, max_size=200, max_body_size=20_000_000)
+def read_text(image: bytes, job: aioqueue.Job = aioqueue.JOB) -> dict[str, Any]:
+    """Find the lines of text in a picture, and where they are."""
+    if RapidOCR is None:
+        time.sleep(1)  # as long as the model takes
+        return demo_pictures.describe(image)
+    pixels = cv2.imdecode(numpy.frombuffer(image, numpy.uint8), cv2.IMREAD_COLOR) if image else None
+    if pixels is None:
+        raise aioqueue.JobError("This is no picture that can be read.", status=422)
+    job.raise_if_cancelled()
+    found = job.app[MODEL](pixels)
+    height, width = pixels.shape[:2]
+    lines = [] if found.txts is None else zip(found.txts, found.scores, found.boxes, strict=True)
+    return {
+        "width": width,
+        "height": height,
+        "lines": [
+            {"text": text, "score": round(float(score), 3), "box": box.round().tolist()}
+            for text, score, box in lines
+        ],
+    }
+
+
+MODEL: web.AppKey[Any] = web.AppKey("model")
+
+
+async def load_model(app: web.Application) -> None:
+    """Load the model and let it read once: the first picture takes longest."""
+    if RapidOCR is None:
+        print("There is no onnxruntime here: pictures are described instead of read.")
+        return
+    print("Loading the model ...", flush=True)
+    start = time.monotonic()
+    app[MODEL] = await asyncio.to_thread(warm_model)
+    print(f"The model is warm after {time.monotonic() - start:.1f} s.", flush=True)
+
+
+def warm_model() -> Any:
+    """Make the model; one core for it, so that the page stays quick."""
+    threads = {"intra_op_num_threads": 1, "inter_op_num_threads": 1}
+    model = RapidOCR(
+        params={f"EngineConfig.onnxruntime.{name}": value for name, value in threads.items()}
+        | {"Global.log_level": "warning"}
+    )
+    model(cv2.imdecode(numpy.frombuffer(demo_pictures.draw(1), numpy.uint8), cv2.IMREAD_COLOR))
+    return model
 
 
 async def page(request: web.Request) -> web.FileResponse:
@@ -30,11 +75,34 @@ async def page(request: web.Request) -> web.FileResponse:
     return web.FileResponse(PAGE, headers={"Referrer-Policy": "no-referrer"})
 
 
+async def about(request: web.Request) -> web.Response:
+    """Tell the page what it can promise."""
+    return web.json_response({"reads": RapidOCR is not None, "samples": demo_pictures.NAMES})
+
+
+async def sample(request: web.Request) -> web.Response:
+    """Draw a picture to try."""
+    number = int(request.match_info["number"])
+    if not 1 <= number <= len(demo_pictures.NAMES):
+        raise web.HTTPNotFound
+    return web.Response(body=demo_pictures.draw(number), content_type="image/png")
+
+
 app = web.Application()
-app.add_routes([web.get("/", page), web.post("/primes", slow_primes)])
+app.add_routes(
+    [
+        web.get("/", page),
+        web.get("/about", about),
+        web.get(r"/samples/{number:\d+}.png", sample),
+        web.post("/ocr", read_text),
+    ]
+)
+app.on_startup.append(load_model)
 aioqueue.setup(app)
 
 if __name__ == "__main__":
+    logging.getLogger("RapidOCR").setLevel(logging.WARNING)
     port = int(os.environ.get("PORT", "8080"))
-    print(f"Open http://localhost:{port} in two or three tabs, and press the button in each.")
-    aioqueue.run_app(app, host=os.environ.get("HOST", "localhost"), port=port, print=None)
+    hint = f"Open http://localhost:{port} in two or three tabs, and drop a picture on each."
+    host = os.environ.get("HOST", "localhost")
+    aioqueue.run_app(app, host=host, port=port, print=lambda _: print(hint, flush=True))

@@ -1,0 +1,145 @@
+"""A person at the demo's page, in a real Chromium: `python -m tests.demo_page URL SCENE`.
+
+A scene prints a line of JSON for each thing it sees. `shots=FOLDER` takes the pictures that the
+README and the documentation show.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import Browser, Page, sync_playwright
+
+# What a test machine lacks: a display, and an internet to talk to in the background.
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+def chromium() -> str | None:
+    """Find the browser: what $CHROMIUM names, or one on the PATH."""
+    names = (os.environ.get("CHROMIUM", ""), "chromium", "chromium-browser", "google-chrome")
+    return next((path for name in names if name and (path := shutil.which(name))), None)
+
+
+def say(value: Any) -> None:
+    """Tell the test."""
+    print(json.dumps(value), flush=True)
+
+
+def all_done(page: Page, count: int) -> None:
+    """Wait until so many pictures are read."""
+    page.wait_for_function(
+        "count => document.querySelectorAll('li.succeeded').length === count", arg=count
+    )
+
+
+def upload(page: Page) -> None:
+    """Choose a picture, get its text and its boxes; then a file that is none."""
+    with urllib.request.urlopen(page.url + "samples/2.png") as response:
+        picture = response.read()
+    file = {"name": "sign.png", "mimeType": "image/png", "buffer": picture}
+    page.set_input_files("#files", file)  # type: ignore[arg-type]
+    all_done(page, 1)
+    say([page.locator("li pre").text_content(), page.locator("li polygon").count()])
+    file = {"name": "words.txt", "mimeType": "text/plain", "buffer": b"no picture"}
+    page.set_input_files("#files", file)  # type: ignore[arg-type]
+    page.wait_for_selector("li.failed")
+    say(page.locator("li.failed .what").text_content())
+
+
+def reload(page: Page) -> None:
+    """Send a crowd, reload while it waits, and find everything again."""
+    page.click("#crowd")
+    page.wait_for_selector("li.succeeded")
+    page.wait_for_function("JSON.parse(sessionStorage.jobs ?? '[]').length === 20")
+    page.reload()
+    page.wait_for_selector("li.queued .place:has-text('No.')")
+    say(page.locator("li").count())
+    all_done(page, 20)
+    page.wait_for_selector("#status:has-text('All done: 20 read')")
+    say(page.locator("#status").text_content())
+
+
+def cut(page: Page) -> None:
+    """Send a crowd; the test cuts the network when it hears of it; nothing is lost."""
+    page.click("#crowd")
+    page.wait_for_selector("li.succeeded")
+    say("waiting")
+    all_done(page, 20)
+    say("done")
+
+
+def event_source(page: Page) -> None:
+    """Follow a job that has ended with the browser's own EventSource, until it stops by itself."""
+    page.click("#samples button")
+    all_done(page, 1)
+    say(
+        page.evaluate(
+            """() => new Promise((resolve) => {
+              const { url } = JSON.parse(sessionStorage.jobs)[0];
+              const source = new EventSource(`${url}/events`);
+              let ends = 0;
+              source.addEventListener("succeeded", () => ends++);
+              source.onerror = () => source.readyState === EventSource.CLOSED && resolve(ends);
+            })"""
+        )
+    )
+
+
+def shots(browser: Browser, url: str, folder: Path) -> None:
+    """Take the pictures: wide and narrow, light and dark, waiting and done."""
+    for size, width, height in (("wide", 1100, 760), ("narrow", 390, 760)):
+        for scheme in ("light", "dark"):
+            page = browser.new_page(
+                viewport={"width": width, "height": height},
+                color_scheme=scheme,  # type: ignore[arg-type]
+            )
+            page.goto(url)
+            page.click("#samples button")
+            all_done(page, 1)
+            page.screenshot(path=folder / f"demo-{size}-{scheme}-done.png")
+            page.click("#crowd")
+            page.wait_for_function("document.querySelectorAll('li.succeeded').length >= 4")
+            page.screenshot(path=folder / f"demo-{size}-{scheme}-waiting.png")
+            all_done(page, 21)
+            page.close()
+
+
+SCENES: dict[str, Callable[[Page], None]] = {
+    scene.__name__: scene for scene in (upload, reload, cut, event_source)
+}
+
+
+def main(url: str, scene: str) -> None:
+    """Open the page and play the scene."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium(), args=ARGUMENTS)
+        if scene.startswith("shots="):
+            shots(browser, url, Path(scene.removeprefix("shots=")))
+        else:
+            page = browser.new_page()
+            errors: list[str] = []
+            page.on("pageerror", lambda error: errors.append(error.message))
+            page.goto(url + "/")
+            page.wait_for_selector("#samples button")
+            SCENES[scene](page)
+            say({"errors": errors})
+        browser.close()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

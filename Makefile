@@ -5,7 +5,7 @@ VENV ?= .venv
 
 # Two targets of `make -j` would install into one environment at the same time.
 .NOTPARALLEL:
-.PHONY: help demo test check coverage bench system-deps clean
+.PHONY: help demo test check docs coverage bench system-deps clean
 
 # Starts a recipe: finds a Python, and brings the environment up to date with these extras.
 environment = @python=$$(sh .ci/find-python) && "$$python" .ci/environment.py "$(VENV)"
@@ -15,21 +15,26 @@ help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 demo: ## Run the demo on port 8080 (PORT=9000 for another)
-	$(environment)
+	$(environment) demo
 	@$(python) examples/demo.py
 
 test: ## Run the tests (ARGS="-k name -x" goes to pytest)
-	$(environment) test
+	$(environment) test demo
 	@$(python) -m pytest $(ARGS)
 
-check: ## Check format, lint and types
+check: docs ## Check format, lint, types and docs
 	$(environment) test check
 	@$(python) -m ruff format --check .
 	@$(python) -m ruff check .
 	@$(python) -m mypy
 
+docs: ## Build the documentation into docs/_build
+	$(environment) docs
+	@$(python) -m sphinx -W -q -b html docs docs/_build
+	@echo "The documentation is in docs/_build/index.html"
+
 coverage: ## Run the tests and list the branches they miss
-	$(environment) test
+	$(environment) test demo
 	@$(python) -m coverage run -m pytest $(ARGS)
 	@$(python) -m coverage report
 
@@ -41,5 +46,5 @@ system-deps: ## Install what only root can install
 	@sh .ci/system-deps
 
 clean: ## Remove everything that make made, .venv included
-	rm -rf .venv .venvs build dist *.egg-info .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venvs build dist docs/_build docs/_generated *.egg-info .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -12,6 +12,8 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+OPTIONAL = {"demo"}
+"""What some machines can't have: Intel Macs and musl get no wheel of onnxruntime."""
 THIS_PYTHON = f"{sys.version} {sys.base_prefix}"
 
 
@@ -29,7 +31,10 @@ def main(folder: str, *extras: str) -> None:
     python = target / "bin" / "python"
     if not has_this_python(python):
         make(target)
-    install(python, extras)
+    if not install(python, extras):
+        needed = tuple(extra for extra in extras if extra not in OPTIONAL)
+        say("Going on without: " + ", ".join(sorted({*extras} & OPTIONAL)))
+        install(python, needed)
     # Last, so that whatever was interrupted is done again.
     stamp.write_text(" ".join([fingerprint(), *present, *extras]))
     say(f"Ready after {time.monotonic() - start:.0f} s.")
@@ -68,10 +73,12 @@ def make(target: Path) -> None:
     venv.create(target, clear=True, symlinks=True, with_pip=True)
 
 
-def install(python: Path, extras: "tuple[str, ...]") -> None:
+def install(python: Path, extras: "tuple[str, ...]") -> bool:
     """Install the project with its extras; pip's own words are shown only when it fails."""
     chosen = f"[{','.join(extras)}]" if extras else ""
     say(f"Fetching packages for aioqueue{chosen}, through pip's cache ...")
+    if "demo" in extras:
+        say("The demo's model and its runtime take about 110 MB to fetch and 400 MB on the disk.")
     environ = os.environ | {"PIP_DISABLE_PIP_VERSION_CHECK": "1", "PYTHONUTF8": "1"}
     with subprocess.Popen(
         [python, "-m", "pip", "install", "--progress-bar=off", "--editable", f".{chosen}"],
@@ -84,10 +91,20 @@ def install(python: Path, extras: "tuple[str, ...]") -> None:
         lines = []
         for line in pip.stdout or ():
             lines.append(line)
-            if line.startswith("Installing collected packages:"):
-                say(f"Installing {line.count(',') + 1} packages ...")
-    if pip.returncode:
+            say_progress(line)
+    if pip.returncode and not OPTIONAL.intersection(extras):
         sys.exit("".join(lines) + "pip could not install the packages: its reasons are above.")
+    return not pip.returncode
+
+
+def say_progress(line: str) -> None:
+    """Show of pip's output what a waiting person wants to know."""
+    if line.startswith("Installing collected packages:"):
+        say(f"Installing {line.count(',') + 1} packages ...")
+    # "  Downloading name-1.0-py3-none-any.whl (27.3 MB)"; what is small is there at once.
+    elif line.startswith("  Downloading ") and line.endswith(" MB)\n"):
+        name, size = line.split(maxsplit=1)[1].split(" (", 1)
+        say(f"  {name.split('-')[0]} ({size.strip()}")
 
 
 def say(words: str) -> None:

@@ -17,9 +17,11 @@ PAGE = Path(__file__).with_name("demo.html")
 try:
     import cv2
     import numpy
+    import onnxruntime  # noqa: F401
     from rapidocr import RapidOCR
-except ImportError:
+except ImportError as error:
     RapidOCR = None
+    missing = str(error)
 
 
 @aioqueue.queued(concurrency_limit=1, max_size=200, max_body_size=20_000_000)
@@ -51,7 +53,7 @@ MODEL: web.AppKey[Any] = web.AppKey("model")
 async def load_model(app: web.Application) -> None:
     """Load the model and let it read once: the first picture takes longest."""
     if RapidOCR is None:
-        print("There is no onnxruntime here: pictures are described instead of read.")
+        print(f"Pictures are described here instead of read: {missing}.", flush=True)
         return
     print("Loading the model ...", flush=True)
     start = time.monotonic()

@@ -1,6 +1,7 @@
 """The demo behind ``make demo``: text read from pictures, one at a time, and a page to watch it."""
 
 import asyncio
+import contextlib
 import logging
 import os
 import time
@@ -30,9 +31,7 @@ def read_text(image: bytes, job: aioqueue.Job = aioqueue.JOB) -> dict[str, Any]:
     if RapidOCR is None:
         time.sleep(1)  # as long as the model takes
         return demo_pictures.describe(image)
-    pixels = cv2.imdecode(numpy.frombuffer(image, numpy.uint8), cv2.IMREAD_COLOR) if image else None
-    if pixels is None:
-        raise aioqueue.JobError("This is no picture that can be read.", status=422)
+    pixels = pixels_of(image)
     job.raise_if_cancelled()
     found = job.app[MODEL](pixels)
     height, width = pixels.shape[:2]
@@ -48,6 +47,15 @@ def read_text(image: bytes, job: aioqueue.Job = aioqueue.JOB) -> dict[str, Any]:
 
 
 MODEL: web.AppKey[Any] = web.AppKey("model")
+
+
+def pixels_of(image: bytes) -> Any:
+    """Decode a picture; what is none, or larger than a picture can be, is the sender's mistake."""
+    with contextlib.suppress(cv2.error):
+        pixels = cv2.imdecode(numpy.frombuffer(image, numpy.uint8), cv2.IMREAD_COLOR)
+        if pixels is not None:
+            return pixels
+    raise aioqueue.JobError("This is no picture that can be read.", status=422)
 
 
 async def load_model(app: web.Application) -> None:

@@ -83,6 +83,28 @@ def cut(page: Page) -> None:
     say("done")
 
 
+def stopped(page: Page) -> None:
+    """Send a crowd; the test stops the server in order, and the page says so."""
+    page.click("#crowd")
+    page.wait_for_selector("li.succeeded")
+    say("waiting")
+    page.wait_for_selector("li.cancelled")
+    say(page.locator("li.cancelled .what").first.text_content())
+
+
+def killed(page: Page) -> None:
+    """Send a crowd; the test kills the server and starts another, which knows none of it."""
+    page.click("#crowd")
+    page.wait_for_selector("li.succeeded")
+    say("waiting")
+    page.wait_for_selector("#status.bad")
+    say("told")
+    page.wait_for_selector("li.failed")
+    say(page.locator("li.failed .what").first.text_content())
+    page.wait_for_function("!document.querySelector('li.queued, li.running')")
+    say("nothing spins")
+
+
 def event_source(page: Page) -> None:
     """Follow a job that has ended with the browser's own EventSource, until it stops by itself."""
     page.click("#samples button")
@@ -120,7 +142,7 @@ def shots(browser: Browser, url: str, folder: Path) -> None:
 
 
 SCENES: dict[str, Callable[[Page], None]] = {
-    scene.__name__: scene for scene in (upload, reload, cut, event_source)
+    scene.__name__: scene for scene in (upload, reload, cut, stopped, killed, event_source)
 }
 
 

@@ -9,7 +9,7 @@ class Relay:
     """Passes everything on, until it is told otherwise."""
 
     def __init__(self, port: int) -> None:
-        self._port = port
+        self.port = port
         self._open: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self.connections = 0
@@ -37,7 +37,7 @@ class Relay:
         assert task
         self._tasks.add(task)
         try:
-            there_reader, there = await asyncio.open_connection("127.0.0.1", self._port)
+            there_reader, there = await asyncio.open_connection("127.0.0.1", self.port)
         except OSError:
             writer.transport.abort()
             return

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import orjson
 import pytest
 
 from tests.demo_page import chromium
-from tests.processes import ROOT
+from tests.processes import ROOT, ServerProcess
 from tests.relay import Relay
 
 pytestmark = [
@@ -22,6 +22,11 @@ pytestmark = [
         importlib.util.find_spec("rapidocr") is None, reason="onnxruntime has no wheel for this"
     ),
 ]
+
+
+def port_of(url: str) -> int:
+    """The port in an address."""
+    return int(url.rsplit(":", 1)[1])
 
 
 async def play(url: str, scene: str) -> AsyncIterator[Any]:
@@ -42,11 +47,21 @@ async def play(url: str, scene: str) -> AsyncIterator[Any]:
 
 
 @pytest.fixture
-async def demo(server_process: Any) -> str:
-    """The address of a demo whose model is warm."""
-    env = {"HOST": "127.0.0.1"}
-    _, url = await server_process("examples/demo.py", env=env, timeout=30)
-    return str(url)
+async def start(server_process: Any) -> Callable[[], Awaitable[ServerProcess]]:
+    """Start a demo; it is there once its model is warm."""
+
+    async def start() -> ServerProcess:
+        env = {"HOST": "127.0.0.1"}
+        server: ServerProcess = await server_process("examples/demo.py", env=env, timeout=30)
+        return server
+
+    return start
+
+
+@pytest.fixture
+async def demo(start: Callable[[], Awaitable[ServerProcess]]) -> str:
+    """The address of a demo."""
+    return (await start()).url
 
 
 async def test_upload(demo: str) -> None:
@@ -69,7 +84,7 @@ async def test_reload(demo: str) -> None:
 
 async def test_cut(demo: str) -> None:
     """A connection that is cut in the middle costs nothing."""
-    async with Relay(int(demo.rsplit(":", 1)[1])) as relay:
+    async with Relay(port_of(demo)) as relay:
         seen = []
         async for one in play(relay.url, "cut"):
             seen.append(one)
@@ -79,6 +94,35 @@ async def test_cut(demo: str) -> None:
 
         assert seen == ["waiting", "done", {"errors": []}]
         assert relay.connections > before
+
+
+async def test_a_server_that_is_stopped(start: Callable[[], Awaitable[ServerProcess]]) -> None:
+    """Who waits when the server is stopped reads that, and the server ends as it should."""
+    server, url = await start()
+    seen = []
+    async for one in play(url, "stopped"):
+        seen.append(one)
+        if one == "waiting":
+            server.terminate()
+
+    assert seen == ["waiting", "The server was stopped. Please send it again.", {"errors": []}]
+    assert await asyncio.to_thread(server.wait, 15) == 0
+
+
+async def test_a_server_that_is_killed(start: Callable[[], Awaitable[ServerProcess]]) -> None:
+    """Who waits hears that the connection is lost, then that the new server knows nothing."""
+    server, url = await start()
+    seen = []
+    async with Relay(port_of(url)) as relay:
+        async for one in play(relay.url, "killed"):
+            seen.append(one)
+            if one == "waiting":
+                server.kill()
+            if one == "told":
+                relay.port = port_of((await start()).url)
+
+    sentence = "There is no such job, or it has ended and is no longer kept."
+    assert seen == ["waiting", "told", sentence, "nothing spins", {"errors": []}]
 
 
 async def test_event_source(demo: str) -> None:

@@ -19,6 +19,7 @@ export interface JobResource<Result = unknown> {
   /** Seconds to the result: the middle of what is likely, and what nine of ten stay below. */
   eta: number | null;
   eta_high: number | null;
+  progress: unknown;
   cancel_requested: boolean;
   created: string;
   started: string | null;
@@ -26,7 +27,15 @@ export interface JobResource<Result = unknown> {
   expires: string | null;
   result: Result | null;
   error: Problem | null;
+  /** Instead of a result that is no JSON: `Job.result` fetches it, as a Blob. */
+  file?: ResultFile;
   links: { self: string; events: string; result: string };
+}
+
+export interface ResultFile {
+  content_type: string;
+  size: number;
+  name: string | null;
 }
 
 export type State = "queued" | "running" | "succeeded" | "failed" | "cancelled";
@@ -35,11 +44,11 @@ export type State = "queued" | "running" | "succeeded" | "failed" | "cancelled";
 export type JobEvent<Result = unknown> =
   | ({ type: "state"; job: string; truncated?: boolean } & JobResource<Result>)
   | { type: "position"; job: string; position: number; queue_size: number;
-      eta: number | null; eta_high: number | null; reason?: string }
+      eta: number | null; eta_high: number | null }
   | { type: "started"; job: string; eta: number | null }
-  | { type: "succeeded"; job: string; result: Result }
+  | { type: "succeeded"; job: string; result: Result; file?: ResultFile }
   | { type: "failed"; job: string; error: Problem }
-  | { type: "cancelled"; job: string; reason: string }
+  | { type: "cancelled"; job: string; reason: string | null }
   /** Made here, not by the server: the connection is lost, or is back. */
   | { type: "connection"; online: boolean; retry_in: number };
 

@@ -5,6 +5,11 @@ from __future__ import annotations
 import asyncio
 
 
+def port_of(url: str) -> int:
+    """The port in an address."""
+    return int(url.rsplit(":", 1)[1])
+
+
 class Relay:
     """Passes everything on, until it is told otherwise."""
 

@@ -16,18 +16,15 @@ import pytest
 from aiohttp import ClientSession, web
 
 import aioqueue
-from tests.relay import Relay
+from tests.relay import Relay, port_of
 
 pytestmark = pytest.mark.one_loop
 
 STATIC = Path(aioqueue.__file__).parent / "static"
 
-# `say(value)` prints one line of JSON; `heard()` resolves with the next line of the test's.
+# `say(value)` prints one line of JSON.
 PRELUDE = """
-import { createInterface } from "node:readline";
 import { submit, follow, QueueError, timing } from "./client.mjs";
-const lines = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
-const heard = async () => (await lines.next()).value;
 const say = (value) => console.log(JSON.stringify(value));
 const tell = (error) => ({ name: error.name, code: error.code, status: error.status,
   retryAfter: error.retryAfter, message: error.message });
@@ -49,15 +46,10 @@ class Script:
         assert line, "the script has ended"
         return orjson.loads(line)
 
-    def answer(self) -> None:
-        """Let it go on."""
-        assert self._process.stdin
-        self._process.stdin.write(b"\n")
-
 
 @pytest.fixture
 async def script(tmp_path: Path) -> AsyncIterator[Callable[[str, str], Awaitable[Script]]]:
-    """Run a program that uses the client: `say` what happens, `heard()` what the test answers."""
+    """Run a program that uses the client: it can `say` what happens."""
     node = shutil.which("node")
     if node is None:
         pytest.skip("Node is not installed: make system-deps")
@@ -67,9 +59,8 @@ async def script(tmp_path: Path) -> AsyncIterator[Callable[[str, str], Awaitable
     async def start(url: str, source: str) -> Script:
         path = tmp_path / "script.mjs"
         path.write_text(PRELUDE + source)
-        pipe = asyncio.subprocess.PIPE
         process = await asyncio.create_subprocess_exec(
-            node, path, env={**os.environ, "URL": url}, stdin=pipe, stdout=pipe
+            node, path, env={**os.environ, "URL": url}, stdout=asyncio.subprocess.PIPE
         )
         started.append(process)
         return Script(process)
@@ -79,11 +70,6 @@ async def script(tmp_path: Path) -> AsyncIterator[Callable[[str, str], Awaitable
         if process.returncode is None:
             process.kill()
         await process.communicate()
-
-
-def port_of(url: str) -> int:
-    """The port in an address."""
-    return int(url.rsplit(":", 1)[1])
 
 
 @aioqueue.queued(name="hello", concurrency_limit=1)

@@ -13,7 +13,7 @@ import pytest
 
 from tests.demo_page import chromium
 from tests.processes import ROOT, ServerProcess
-from tests.relay import Relay
+from tests.relay import Relay, port_of
 
 pytestmark = [
     pytest.mark.one_loop,
@@ -22,11 +22,6 @@ pytestmark = [
         importlib.util.find_spec("rapidocr") is None, reason="onnxruntime has no wheel for this"
     ),
 ]
-
-
-def port_of(url: str) -> int:
-    """The port in an address."""
-    return int(url.rsplit(":", 1)[1])
 
 
 async def play(url: str, scene: str) -> AsyncIterator[Any]:

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import threading
+import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -90,13 +91,30 @@ async def test_it_is_served_as_a_module(serve: Any, http: ClientSession) -> None
     """The library serves the client where its other routes are, and once it is known, a 304."""
     url = await serve(app_of(path="/line"))
 
-    async with http.get(f"{url}/line/client.js") as response:
+    plain = {"Accept-Encoding": "identity"}
+    async with http.get(f"{url}/line/client.js", headers=plain) as response:
         assert response.content_type == "text/javascript"
         assert response.headers["Cache-Control"] == "no-cache"
+        assert response.headers["Vary"] == "Accept-Encoding"
         assert await response.read() == (STATIC / "client.js").read_bytes()
     known = {"If-None-Match": response.headers["ETag"]}
     async with http.get(f"{url}/line/client.js", headers=known) as response:
         assert response.status == 304
+
+
+async def test_it_travels_in_less_than_ten_kilobytes(serve: Any) -> None:
+    """A browser, which accepts gzip, loads it compressed."""
+    url = await serve(app_of())
+
+    async with ClientSession(auto_decompress=False) as browser:
+        headers = {"Accept-Encoding": "gzip, deflate, br"}
+        async with browser.get(f"{url}/queue/client.js", headers=headers) as response:
+            coding, body = response.headers["Content-Encoding"], await response.read()
+
+    assert len(body) < 10_000
+    assert coding in ("gzip", "deflate")
+    # 47: either of the two formats, by its own header.
+    assert zlib.decompress(body, 47) == (STATIC / "client.js").read_bytes()
 
 
 def test_types_name_what_is_exported() -> None:

@@ -5,6 +5,8 @@ in order, a set number run at once, and each client sees its position, the time 
 result, over Server-Sent Events.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from ._errors import (
     AioqueueError,
     ConfigurationError,
@@ -15,6 +17,7 @@ from ._errors import (
 )
 from ._function import QueuedFunction
 from ._handle import JobHandle
+from ._hooks import FinishedJob
 from ._parameters import Body
 from ._running import JOB, Job, current_job
 from ._settings import Settings
@@ -26,6 +29,7 @@ __all__ = [
     "AioqueueError",
     "Body",
     "ConfigurationError",
+    "FinishedJob",
     "Job",
     "JobCancelled",
     "JobError",
@@ -39,6 +43,23 @@ __all__ = [
     "queued",
     "run_app",
     "setup",
+    "tqdm",
 ]
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from ._tqdm import tqdm
+
+
+def __getattr__(name: str) -> Any:
+    """``aioqueue.tqdm``, for those who have tqdm."""
+    if name != "tqdm":
+        raise AttributeError(f"module 'aioqueue' has no attribute {name!r}")
+    try:
+        from ._tqdm import tqdm
+    except ImportError:
+        raise ImportError(
+            "aioqueue.tqdm needs tqdm: pip install 'aiohttp-queue[tqdm]', or tqdm itself"
+        ) from None
+    return tqdm

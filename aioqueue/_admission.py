@@ -11,6 +11,7 @@ import math
 import random
 from bisect import bisect_right
 from collections.abc import Mapping
+from types import MappingProxyType
 
 import attrs
 
@@ -40,11 +41,19 @@ class Forecast:
         stats: the queue's counts.
         workers: how many of its claims this process can run at once, whatever the limit.
         now: the engine's clock.
+        batch_sizes: how many jobs one claim takes, by function; else one.
     """
 
-    __slots__ = ("_free_at", "_rounds", "_step", "durations", "queue_size")
+    __slots__ = ("_batch_sizes", "_free_at", "_rounds", "_step", "durations", "queue_size")
 
-    def __init__(self, stats: QueueStats, workers: int, now: float) -> None:
+    def __init__(
+        self,
+        stats: QueueStats,
+        workers: int,
+        now: float,
+        batch_sizes: Mapping[str, int] = MappingProxyType({}),
+    ) -> None:
+        self._batch_sizes = batch_sizes
         self.durations = stats.durations
         self.queue_size = stats.queue_size
         limit = stats.concurrency_limit
@@ -58,22 +67,33 @@ class Forecast:
         free_at = sorted([0.0] * (slots - len(busy)) + busy)[-slots:]
         # Nobody knows when a paused queue goes on, or what has never ended yet will end.
         self._free_at = [] if limit == 0 else [at for at in free_at if at < math.inf]
-        known = {name: jobs for name, jobs in stats.waiting.items() if self.durations.get(name)}
-        work = sum(jobs * self.durations[name].mean for name, jobs in known.items())
+        known = {
+            name: math.ceil(jobs / batch_sizes.get(name, 1))
+            for name, jobs in stats.waiting.items()
+            if self.durations.get(name)
+        }
+        work = sum(claims * self.durations[name].mean for name, claims in known.items())
         self._step = work / sum(known.values()) if work else 0.0
         self._rounds: dict[tuple[int, float], tuple[int, list[float]]] = {}
 
-    def _start(self, ahead: Mapping[str, int], own: Durations) -> tuple[float, float] | None:
+    def _claims(self, jobs: int, function: str, own: str) -> int:
+        """How many claims these jobs before one are; the last of its own function run with it."""
+        size = self._batch_sizes.get(function, 1)
+        return jobs // size if function == own else math.ceil(jobs / size)
+
+    def _start(self, ahead: Mapping[str, int], function: str) -> tuple[float, float] | None:
         """The mean and the variance of the seconds until a job behind these starts."""
+        own = self.durations[function]
         free_at = self._free_at
         if not free_at:
             return None
         count, work, spread = 0, 0.0, 0.0
-        for function, jobs in ahead.items():
-            durations = self.durations.get(function) or own
-            count += jobs
-            work += jobs * durations.mean
-            spread += jobs * durations.variance
+        for other, jobs in ahead.items():
+            durations = self.durations.get(other) or own
+            claims = self._claims(jobs, other, function)
+            count += claims
+            work += claims * durations.mean
+            spread += claims * durations.variance
         # As if all that work were jobs of the usual length: who has more of it before him is never
         # told an earlier start, whatever his and theirs are like.
         step = self._step or own.mean
@@ -114,7 +134,7 @@ class Forecast:
         position = 1 + sum(ahead.values())
         size = max(self.queue_size, position)  # a forecast may be a moment older than a place
         own = self.durations.get(function)
-        start = self._start(ahead, own) if own else None
+        start = self._start(ahead, function) if own else None
         if own is None or start is None:
             return Estimate(position, size, None, None)
         mean, variance = start

@@ -15,6 +15,7 @@ import attrs
 
 __all__ = [
     "ARRAYS",
+    "GENERATORS",
     "describe",
     "is_array",
     "is_class",
@@ -45,6 +46,9 @@ ARRAYS: dict[Any, Callable[[list[Any]], Any]] = {
     abc.MutableSet: set,
 }
 """The classes that come as JSON arrays, and what each is made by."""
+
+GENERATORS = (abc.Iterator, abc.Generator, abc.AsyncIterator, abc.AsyncGenerator)
+"""What a function is annotated to return that yields."""
 
 _PLAIN = (str, bytes, int, float, bool)
 

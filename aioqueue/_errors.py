@@ -22,6 +22,7 @@ __all__ = [
     "JobFailed",
     "Problem",
     "Refused",
+    "encodable",
 ]
 
 PROBLEM_TYPE = "urn:aioqueue:problem:"
@@ -77,15 +78,18 @@ class Problem:
             "type": PROBLEM_TYPE + self.code.replace("_", "-"),
             "title": self.title,
             "status": self.status,
-            "detail": _encodable(self.detail),
+            "detail": encodable(self.detail),
         }
         if instance is not None:
             document["instance"] = instance
         return orjson.dumps({**document, "code": self.code, **self.extensions})
 
 
-def _encodable(text: str) -> str:
-    """A text without lone surrogates, which file names and header bytes may bring along."""
+def encodable(text: str) -> str:
+    """A text without lone surrogates, which file names and header bytes may bring along.
+
+    They have no JSON form.
+    """
     return text.encode(errors="replace").decode()
 
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping
 
-from ._job import BEGINNING, Event, EventId
+import attrs
+
+from ._job import BEGINNING, Content, EventId
 from .engines.base import Engine, EventPage
 
-__all__ = ["Reader", "ended", "follow"]
+__all__ = ["Reader", "ended", "follow", "outputs"]
 
 
 class Reader:
@@ -25,7 +27,7 @@ class Reader:
         cursors: for each job the event to go on after.
     """
 
-    __slots__ = ("_changed", "_engine", "_waiter", "cursors", "gone")
+    __slots__ = ("_changed", "_engine", "_progress", "_waiter", "cursors", "gone")
 
     def __init__(self, engine: Engine, cursors: Mapping[str, EventId]) -> None:
         self.cursors = dict(cursors)
@@ -34,6 +36,7 @@ class Reader:
         """Jobs that the engine did not know, when they were last read."""
         self._engine = engine
         self._changed: dict[str, None] = dict.fromkeys(cursors)
+        self._progress: dict[str, bytes] = {}
         self._waiter: asyncio.Future[None] | None = None
 
     def __enter__(self) -> Reader:
@@ -64,6 +67,15 @@ class Reader:
         finally:
             self._waiter = None
 
+    def _news(self, job_id: str, page: EventPage) -> EventPage | None:
+        """What of a page is new; progress that is known already, or of an ended job, is not."""
+        if page.progress is None:
+            return page if page.events or page.ended else None
+        if not page.ended and page.progress != self._progress.get(job_id):
+            self._progress[job_id] = page.progress
+            return page
+        return attrs.evolve(page, progress=None) if page.events or page.ended else None
+
     async def read(self) -> list[tuple[str, EventPage]]:
         """What is new in the logs, and move the cursors behind it.  Never waits for anything."""
         pages = []
@@ -76,8 +88,8 @@ class Reader:
             page = await self._engine.events(job_id, cursor)
             if page is None:
                 self.gone.append(job_id)
-            elif page.events or page.ended:
-                pages.append((job_id, page))
+            elif (news := self._news(job_id, page)) is not None:
+                pages.append((job_id, news))
             if page is None or page.ended:
                 del self.cursors[job_id]
                 self._engine.unwatch(job_id, self._wake)
@@ -86,15 +98,30 @@ class Reader:
         return pages
 
 
-async def follow(engine: Engine, job_id: str, after: EventId = BEGINNING) -> AsyncIterator[Event]:
-    """Each durable event of a job after one, as it comes, until the terminal one."""
+async def follow(
+    engine: Engine, job_id: str, after: EventId = BEGINNING
+) -> AsyncIterator[EventPage]:
+    """What is new in a job's log after an event, as it comes, until the terminal one."""
     with Reader(engine, {job_id: after}) as reader:
         while reader.cursors:
             for _, page in await reader.read():
-                for event in page.events:
-                    yield event
+                yield page
             if reader.cursors:
                 await reader.wait()
+
+
+async def outputs(engine: Engine, job_id: str) -> Content:
+    """What a running job has put out so far, as a list; null if the log does not hold all of it."""
+    page = await engine.events(job_id, BEGINNING)
+    if page is None or page.truncated:
+        return Content(b"null", truncated=True)
+    # The events are our own, so what was put out stands behind the first of these marks.
+    data = [
+        event.data[event.data.index(b',"data":') + 8 : -1]
+        for event in page.events
+        if event.type == "output"
+    ]
+    return Content(b"[%b]" % b",".join(data))
 
 
 async def ended(engine: Engine, job_ids: Iterable[str]) -> None:

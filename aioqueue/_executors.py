@@ -7,14 +7,15 @@ thread that goes on after its job was cancelled is still in the set.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable, Generator
 from contextvars import Context
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
-from ._running import CURRENT, Job
+from ._running import CURRENT, Job, outbox_of, outputs_of
 
 __all__ = ["THREAD_NAME", "Call", "Ended", "Executor", "LoopExecutor", "ThreadExecutor"]
 
@@ -31,13 +32,16 @@ class Ended(NamedTuple):
 
     value: Any = None
     error: BaseException | None = None
+    streamed: bool = False
+    """Whether it was a generator's: all it yielded has been said, and it has no other value."""
 
 
 class Executor(Protocol):
     """Runs calls, a bounded number at once.
 
-    A job holds its place from ``hold``, in the very step in which it is claimed, to the end of
-    ``run``; or to ``let_go``, if it is not run here.
+    Where a call gives back a generator, the executor runs that too, and says what it yields.  The
+    jobs of a batch run as one.  A job holds its place from ``hold``, in the very step in which it
+    is claimed, to the end of ``run``; or to ``let_go``, if it is not run here.
     """
 
     capacity: int
@@ -95,7 +99,10 @@ class LoopExecutor(_Places[asyncio.Task[Any]]):
         CURRENT.set(job)
         try:
             job.raise_if_cancelled()  # between its claim and its first step
-            return Ended(await call())
+            value = call()
+            if not inspect.isasyncgen(value):
+                value = await value
+            return await _stream(value, job) if inspect.isasyncgen(value) else Ended(value)
         except BaseException as error:
             # SystemExit too: a function may end its job, never the server.
             return Ended(error=error)
@@ -189,11 +196,40 @@ class ThreadExecutor(_Places[asyncio.Future[Ended]]):
         return True
 
 
+async def _stream(values: AsyncGenerator[Any, Any], job: Job) -> Ended:
+    """Say what a generator yields, the moment it does; its ``finally`` runs in this task."""
+    outbox = outbox_of(job)
+    try:
+        async for value in values:
+            for said in outputs_of(job, value):
+                outbox.put(*said)
+            await outbox.flush()
+            await asyncio.sleep(0)  # a generator that never waits would stop everybody else
+    finally:
+        await values.aclose()
+    return Ended(streamed=True)
+
+
 def _call(call: Call, job: Job) -> Ended:
     """Run a call in a thread."""
     CURRENT.set(job)
     try:
         job.raise_if_cancelled()  # between its claim and this thread
-        return Ended(call())
+        value = call()
+        return _stream_in_thread(value, job) if inspect.isgenerator(value) else Ended(value)
     except BaseException as error:
         return Ended(error=error)
+
+
+def _stream_in_thread(values: Generator[Any, Any, Any], job: Job) -> Ended:
+    """Say what a generator yields; it runs in this thread from its first line to its last."""
+    outbox = outbox_of(job)
+    try:
+        for value in values:
+            said = outputs_of(job, value)
+            outbox.wait_for_room()
+            for one in said:
+                outbox.put(*one)
+    finally:
+        values.close()
+    return Ended(streamed=True)

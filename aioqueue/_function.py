@@ -7,19 +7,19 @@ import functools
 import inspect
 import sys
 import typing
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
 import orjson
 from aiohttp import content_disposition_filename, hdrs, parse_content_disposition, web
 
+from ._active import Local
 from ._errors import ConfigurationError, JobError
 from ._executors import Call
 from ._handle import Door, JobHandle, SubmitOptions
 from ._job import JSON_TYPE, Content, JobRecord
 from ._parameters import Signature
-from ._running import CURRENT, Job
-from ._scheduler import Local
+from ._running import CURRENT, Batch, Job
 from ._settings import FunctionOptions
 
 __all__ = ["Handler", "QueuedFunction", "mark_as_coroutine_function", "queued_of"]
@@ -62,7 +62,9 @@ class QueuedFunction(Generic[P, R]):
         self.__wrapped__ = function
         self.declared = options
         self.name = options.name or function.__qualname__.rpartition("<locals>.")[2]
-        self.is_async = inspect.iscoroutinefunction(function)
+        yields_async = inspect.isasyncgenfunction(function)
+        self.yields = yields_async or inspect.isgeneratorfunction(function)
+        self.is_async = yields_async or inspect.iscoroutinefunction(function)
         parameters = list(inspect.signature(function).parameters)
         self.is_method = parameters[:1] == ["self"]
         self._takes_nothing = parameters == ["self"]
@@ -72,18 +74,26 @@ class QueuedFunction(Generic[P, R]):
         self._refuse_what_cannot_work()
 
     def _refuse_what_cannot_work(self) -> None:
-        if inspect.isasyncgenfunction(self.__wrapped__) or inspect.isgeneratorfunction(
-            self.__wrapped__
-        ):
-            raise ConfigurationError(f"{self.name}: generators are not supported yet")
+        if self.declared.batch and (self.is_method or self.takes_request):
+            raise ConfigurationError(
+                f"{self.name}: batch=True is for functions that take lists of arguments, and "
+                "neither the request nor self. Queue a function that calls it."
+            )
         if not self._takes_nothing:
-            self._refuse_def_with_request()
+            self._refuse_wrong_handlers()
 
-    def _refuse_def_with_request(self) -> None:
-        if self.takes_request and not self.is_async:
+    def _refuse_wrong_handlers(self) -> None:
+        if not self.takes_request:
+            return
+        if not self.is_async:
             raise ConfigurationError(
                 f"{self.name} is a def that takes the request: it could not await its body. "
                 "Take the values you need as parameters, or make it async def."
+            )
+        if self.yields:
+            raise ConfigurationError(
+                f"{self.name} takes the request and yields: a handler answers once. "
+                "Take the values you need as parameters, and each value it yields is an event."
             )
 
     def __set_name__(self, owner: type, name: str) -> None:
@@ -95,7 +105,9 @@ class QueuedFunction(Generic[P, R]):
     def signature(self) -> Signature:
         """The parameters, as clients can fill them; read at start-up, when all names exist."""
         if self._signature is None:
-            self._signature = Signature(self.__wrapped__, method=self.is_method)
+            self._signature = Signature(
+                self.__wrapped__, method=self.is_method, batch=self.declared.batch
+            )
         return self._signature
 
     # Being registered with a started app
@@ -106,7 +118,7 @@ class QueuedFunction(Generic[P, R]):
         Raises:
             ConfigurationError: it has such parameters, or annotations that can't be found.
         """
-        self._refuse_def_with_request()
+        self._refuse_wrong_handlers()
         if not self.takes_request:
             _ = self.signature
 
@@ -217,8 +229,13 @@ class QueuedFunction(Generic[P, R]):
             return lambda request: self.__wrapped__(_with_request(subject, request))
         return functools.partial(self.__wrapped__, subject)
 
-    def call(self, record: JobRecord, job: Job, local: Local) -> Call:
+    def call(self, records: Sequence[JobRecord], job: Job, locals: Sequence[Local]) -> Call:
         """The function with its arguments, ready to run."""
+        if isinstance(job, Batch):
+            payloads = [record.payload for record in records]
+            columns, named_columns = self.signature.batch_arguments(payloads, job)
+            return functools.partial(self.__wrapped__, *columns, **named_columns)
+        (record,), (local,) = records, locals
         if self.takes_request:
             return functools.partial(_run_with_request, self.handler(local.subject), local.request)
         function: Callable[..., Any] = self.__wrapped__

@@ -13,14 +13,15 @@ from contextvars import copy_context
 import attrs
 from aiohttp import web
 
-from ._errors import Refused
+from ._active import Active, Local
+from ._errors import Problem, Refused
 from ._executors import Ended
 from ._job import JobRecord
 from ._listeners import Listener, Listeners, Place
 from ._problems import refusal_response
 from ._registry import Registered
 from ._running import CURRENT
-from ._scheduler import Active, Local, Scheduler
+from ._scheduler import Scheduler
 from ._submit import Submitter, close_after, new_job_id, owner_of
 
 __all__ = ["Gate"]
@@ -53,13 +54,31 @@ class Gate:
         token = CURRENT.set(active.job)
         ended = Ended()
         try:
-            return await handler(request)
+            return await self._within(function.time_limit, request, handler)
         except asyncio.CancelledError as error:
             ended = Ended(error=error)
             raise
         finally:
             CURRENT.reset(token)
             await self.scheduler.finish_gated(active, ended)
+
+    async def _within(
+        self, limit: float | None, request: web.Request, handler: Handler
+    ) -> web.StreamResponse:
+        """Run the handler; what runs longer than it may gets a 504, or is cut off if it streams."""
+        try:
+            async with asyncio.timeout(limit) as clock:
+                return await handler(request)
+        except TimeoutError:
+            if not clock.expired():
+                raise
+        detail = f"The server did not answer within {limit:g} s."
+        response = refusal_response(Refused(Problem.of("job_timeout", detail)), request)
+        if not request.writer.output_size:
+            return await close_after(request, response)
+        if request.transport is not None:
+            request.transport.abort()
+        return response
 
     async def _turn(self, function: Registered, request: web.Request) -> Active | None:
         """Wait for the turn.  None if the client has left before it.

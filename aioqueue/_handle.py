@@ -12,7 +12,7 @@ import orjson
 from aiohttp import web
 
 from ._convert import JSON
-from ._errors import JobFailed, Problem
+from ._errors import AioqueueError, JobFailed, Problem
 from ._job import JobState, Snapshot
 
 __all__ = ["Door", "JobHandle", "SubmitOptions"]
@@ -41,7 +41,7 @@ class Door(Protocol):
         """Enqueue a job from code, and answer its id."""
 
     def events(self, job_id: str) -> AsyncIterator[Mapping[str, Any]]:
-        """The durable events of a job."""
+        """The events of a job."""
 
     async def settled(self, job_id: str) -> Snapshot:
         """The job, once it has ended."""
@@ -70,6 +70,7 @@ class JobHandle(Generic[R_co]):
 
         Raises:
             JobFailed: the job failed or was cancelled.
+            AioqueueError: it was a generator's, and the log did not hold all that it yielded.
         """
         snapshot = await self._door.settled(self.id)
         if snapshot.state is not JobState.SUCCEEDED:
@@ -77,13 +78,22 @@ class JobHandle(Generic[R_co]):
             raise JobFailed(orjson.loads(problem), snapshot.state.value)
         if snapshot.result is None or not snapshot.result.is_json:
             return typing.cast(R_co, snapshot.result.body if snapshot.result else None)
+        if snapshot.result.truncated:
+            raise AioqueueError(
+                f"job {self.id} yielded more than its log holds: take its outputs from events() "
+                "as they come, or raise max_log_events or max_log_bytes."
+            )
         value = orjson.loads(snapshot.result.body)
         if self._returns in (Any, None, inspect.Signature.empty):
             return typing.cast(R_co, value)
         return typing.cast(R_co, JSON.structure(value, self._returns))
 
     def events(self) -> AsyncIterator[Mapping[str, Any]]:
-        """Each durable event of the job as it comes, until the terminal one."""
+        """Each event of the job as it comes, until the terminal one.
+
+        They are the dicts that a client gets as JSON: ``started``, ``output``, ``log``,
+        ``progress`` (the newest only, ten a second at most), and how it ended.
+        """
         return self._door.events(self.id)
 
     async def state(self) -> str:

@@ -34,6 +34,7 @@ __all__ = [
     "QueueStats",
     "RunningClaim",
     "Snapshot",
+    "event_data",
 ]
 
 JSON_TYPE = "application/json"
@@ -105,6 +106,12 @@ class Event:
     """The whole JSON object, ``{"type": …, "job": …, …}``, on one line."""
 
 
+def event_data(job_id: str, kind: str, fields: bytes = b"{}") -> bytes:
+    """The JSON object of an event: its type and job, then whatever else it holds."""
+    head = b'{"type":"%b","job":"%b"' % (kind.encode(), job_id.encode())
+    return head + (b"}" if fields == b"{}" else b"," + fields[1:])
+
+
 @attrs.frozen(slots=True)
 class Content:
     """The result of a job: JSON, or other bytes that are fetched by themselves."""
@@ -112,6 +119,8 @@ class Content:
     body: bytes
     content_type: str = JSON_TYPE
     name: str | None = None
+    truncated: bool = False
+    """Whether it stands for outputs that the log did not keep all of; then it is null."""
 
     @property
     def is_json(self) -> bool:

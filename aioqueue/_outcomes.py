@@ -1,80 +1,122 @@
-"""From what a function did to how its job ended: said once, as a value."""
+"""From what a function did to how its jobs ended: said once, as a value."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import secrets
+from collections.abc import Sequence
 from typing import Any
 
-import attrs
-import orjson
-
+from ._encoding import NoJsonForm, encode
 from ._errors import JobCancelled, JobError, Problem
 from ._executors import Ended
 from ._job import Content, JobState, Outcome
+from ._running import Batch, BatchMismatch, Job
 
-__all__ = ["content_of", "outcome_of"]
+__all__ = ["content_of", "outcomes_of", "timed_out"]
 
 logger = logging.getLogger("aioqueue")
 
 
-def outcome_of(job_id: str, function: str, ended: Ended, max_result_bytes: int) -> Outcome:
-    """The outcome of a call: its value encoded, or its exception explained."""
+def outcomes_of(job: Job, function: str, ended: Ended, max_result_bytes: int) -> Sequence[Outcome]:
+    """How the job ended, or each job of a batch.
+
+    A generator's value is made from what it has said, so its ``ended`` has that already.
+    """
+    if not isinstance(job, Batch):
+        return (_outcome(job.id, function, ended, max_result_bytes),)
+    if ended.error is None:
+        try:
+            ends = _ends_of(job, ended)
+        except BatchMismatch as error:
+            ended = Ended(error=error)
     if ended.error is not None:
-        if isinstance(ended.error, asyncio.CancelledError | JobCancelled):
-            return Outcome(job_id, JobState.CANCELLED)
-        return _failed(job_id, _explain(function, ended.error))
+        # Once for all of them: one error id, one traceback in the log.
+        whole = _failure("", function, ended.error)
+        ends = [Ended(error=job.errors.get(one.id)) for one in job.jobs]
+        return [
+            Outcome(one.id, whole.state, error=whole.error)
+            if end.error is None
+            else _outcome(one.id, function, end, max_result_bytes)
+            for one, end in zip(job.jobs, ends, strict=True)
+        ]
+    return [
+        _outcome(one.id, function, end, max_result_bytes)
+        for one, end in zip(job.jobs, ends, strict=True)
+    ]
+
+
+def _ends_of(batch: Batch, ended: Ended) -> Sequence[Ended]:
+    """The ends of the jobs of a batch, whose function did not raise."""
+    entries = ended.value if ended.streamed else batch.entries_of(ended.value, "returned")
+    return [
+        Ended(error=error) if (error := batch.errors.get(job.id) or _error(entry)) else Ended(entry)
+        for job, entry in zip(batch.jobs, entries, strict=True)
+    ]
+
+
+def _error(entry: Any) -> BaseException | None:
+    return entry if isinstance(entry, BaseException) else None
+
+
+def _outcome(job_id: str, function: str, ended: Ended, max_result_bytes: int) -> Outcome:
+    """The outcome of one job: its value encoded, or its exception explained."""
+    if ended.error is not None:
+        return _failure(job_id, function, ended.error)
     try:
         content = content_of(ended.value)
-    except TypeError as error:
-        detail = f"{function} returned something that has no JSON form: {error}."
-        logger.error("%s", detail, exc_info=error)
-        return _failed(job_id, Problem.of("result_not_serializable", detail))
+    except NoJsonForm as error:
+        return _failure(job_id, function, error)
     if len(content.body) > max_result_bytes:
         detail = f"The result has {len(content.body)} bytes; {max_result_bytes} are allowed."
         return _failed(job_id, Problem.of("result_too_large", detail))
     return Outcome(job_id, JobState.SUCCEEDED, content)
 
 
+def _failure(job_id: str, function: str, error: BaseException) -> Outcome:
+    if isinstance(error, asyncio.CancelledError | JobCancelled):
+        return Outcome(job_id, JobState.CANCELLED)
+    return _failed(job_id, _explain(function, error))
+
+
 def _failed(job_id: str, problem: Problem) -> Outcome:
     return Outcome(job_id, JobState.FAILED, error=problem.to_json())
 
 
+def timed_out(job_id: str, seconds: float) -> Outcome:
+    """How a job ends whose function ran longer than it may."""
+    detail = f"The function did not end within {seconds:g} s."
+    return _failed(job_id, Problem.of("job_timeout", detail))
+
+
 def content_of(value: Any) -> Content:
-    """A result as it is stored: JSON, attrs classes and dataclasses as objects.
+    """A result as it is stored.
 
     Raises:
-        TypeError: it has no JSON form.
+        NoJsonForm: it has no JSON form.
     """
-    if isinstance(value, Content):
-        return value
-    try:
-        return Content(orjson.dumps(value, default=_jsonable))
-    except TypeError:
-        # Slower, so only when needed: keys that are no strings, as the standard json has it.
-        options = orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY
-        return Content(orjson.dumps(value, default=_jsonable, option=options))
-
-
-def _jsonable(value: Any) -> Any:
-    """What orjson does not know, if we do."""
-    if attrs.has(type(value)):
-        return attrs.asdict(value, recurse=False)
-    raise TypeError(f"type is not JSON serializable: {type(value).__qualname__}")
+    return value if isinstance(value, Content) else Content(encode(value))
 
 
 def _explain(function: str, error: Any) -> Problem:
     """What the client may know of an exception.
 
-    A :class:`JobError` and aiohttp's errors, which are responses, were written for the client.
-    Of any other exception the client gets an id, and the server's log the traceback under the
-    same id.
+    A :class:`JobError` and aiohttp's errors, which are responses, were written for the client;
+    what a function gave back is the business of whoever calls it.  Of any other exception the
+    client gets an id, and the server's log the traceback under the same id.
     """
     if isinstance(error, JobError):
         return Problem.of("job_failed", str(error.detail), status=error.status)
     if _is_response(error) and error.status >= 400:
         return Problem.of("job_failed", error.text or error.reason, status=error.status)
+    if isinstance(error, NoJsonForm):
+        detail = f"{function} gave back something that has no JSON form: {error}."
+        logger.error("%s", detail, exc_info=error)
+        return Problem.of("result_not_serializable", detail)
+    if isinstance(error, BatchMismatch):
+        logger.error("%s: %s", function, error)
+        return Problem.of("job_failed", f"{function}: {error}.")
     error_id = secrets.token_hex(4)
     logger.error("%s failed (error id %s)", function, error_id, exc_info=error)
     detail = f"The function failed. The server's log has the reason under error id {error_id}."

@@ -3,19 +3,11 @@
 Arguments are checked when they arrive, so that a mistake is a 422 before anything is queued, and
 converted again from the stored bytes when the job runs, so that no app comes to depend on an
 object that only this process has.
-
-A payload is a length, a JSON head and the files behind it::
-
-    4 bytes, big-endian | {"json": {…}, "text": {…}, "files": [[name, size], …]} | file | file …
-
-``json`` holds arguments that came as JSON, in the very bytes the client sent; ``text`` those that
-came as text in a path, a query or a form field.
 """
 
 from __future__ import annotations
 
 import inspect
-import json
 import typing
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -25,20 +17,18 @@ from typing import Annotated, Any, TypeVar, get_args, get_origin
 import attrs
 import orjson
 
-from ._annotations import ARRAYS, is_union, kind_of
-from ._convert import JSON, Hook, hooks_for
+from ._annotations import ARRAYS, GENERATORS, is_union, kind_of
+from ._convert import Hook, hooks_for
 from ._errors import ConfigurationError, Problem, Refused
 from ._mismatches import Mismatch, mismatches
-from ._running import JOB, Job
+from ._payload import dump, pack, parse, unpack
+from ._running import JOB, Batch, Job
 
 __all__ = ["Body", "Received", "Signature"]
 
 T = TypeVar("T")
 
 _NO_SUBJECT: Any = object()
-
-_SURELY_SHALLOW = 1000
-"""How many brackets can't be nested too deeply, however they stand: orjson reads 1,024 levels."""
 
 _MOST = 50
 """How many mistakes one answer lists: a body has room for a hundred thousand."""
@@ -70,10 +60,15 @@ class Received:
 class _Parameter:
     name: str
     annotation: Any
-    required: bool
+    default: Any
     whole_body: bool
     from_json: Hook
     from_text: Hook
+
+    @property
+    def required(self) -> bool:
+        """Whether it has no default."""
+        return self.default is inspect.Parameter.empty
 
     @property
     def is_file(self) -> bool:
@@ -96,15 +91,17 @@ class Signature:
     Args:
         function: the plain function.
         method: whether its first parameter is the object it belongs to.
+        batch: whether it takes lists, of which each job fills one place.
 
     Raises:
         ConfigurationError: it has parameters that no request can fill.
     """
 
-    def __init__(self, function: Callable[..., Any], *, method: bool) -> None:
+    def __init__(self, function: Callable[..., Any], *, method: bool, batch: bool = False) -> None:
         self._name = function.__qualname__
+        self._batch = batch
         hints = self._hints(function)
-        self.returns: Any = hints.get("return", Any)
+        self.returns: Any = _result_type(hints.get("return", Any), batch)
         self._signature = inspect.signature(function)
         self._parameters: dict[str, _Parameter] = {}
         self._positional: list[inspect.Parameter] = []
@@ -142,21 +139,33 @@ class Signature:
         )
         if get_origin(annotation) is Annotated:
             annotation = get_args(annotation)[0]
+        if self._batch:
+            annotation = self._item_of(parameter, annotation)
         if parameter.kind is parameter.POSITIONAL_ONLY:
             self._positional.append(parameter)
         if Job in _options(annotation) or parameter.default is JOB:
             self._job = self._only(self._job, parameter.name, "the job")
             self._reserved.add(parameter.name)
             return
-        required = parameter.default is parameter.empty
         hooks = self._hooks(parameter.name, annotation)
-        known = _Parameter(parameter.name, annotation, required, whole_body, *hooks)
+        known = _Parameter(parameter.name, annotation, parameter.default, whole_body, *hooks)
         if parameter.kind is parameter.VAR_KEYWORD:
             self._rest = known
             return
         self._parameters[parameter.name] = known
         if whole_body:
             self._body = self._only(self._body, known, "the whole Body")
+
+    def _item_of(self, parameter: inspect.Parameter, annotation: Any) -> Any:
+        """What one job sends of a batch function's parameter: its list has a place for each."""
+        if kind_of(annotation) is list and parameter.kind is not parameter.VAR_KEYWORD:
+            return next(iter(get_args(annotation)), Any)
+        if annotation is Any:
+            return Any
+        raise ConfigurationError(
+            f"{self._name}: a batch function takes lists with one entry a job, so declare "
+            f"{parameter.name}: list[…], each job sending one of what is in it."
+        )
 
     def _only(self, before: T | None, this: T, what: str) -> T:
         if before is not None:
@@ -203,7 +212,7 @@ class Signature:
         raw = received.json
         if raw is not None and self._body is not None:
             raw = b'{"%b":%b}' % (self._body.name.encode(), raw)
-        return _pack(raw, text, files)
+        return pack(raw, text, files)
 
     def _text(self, received: Received, wrong: list[Mismatch]) -> dict[str, Any]:
         """Arguments that came as text: path, then query, then form."""
@@ -246,7 +255,7 @@ class Signature:
     def _json(self, received: Received, wrong: list[Mismatch]) -> dict[str, Any]:
         if received.json is None:
             return {}
-        value = _parse(received.json)
+        value = parse(received.json)
         if self._body is not None:
             return {self._body.name: value}
         if not isinstance(value, dict):
@@ -273,7 +282,7 @@ class Signature:
         given = self._bound(args, kwargs)
         files = {name: value for name, value in given.items() if isinstance(value, bytes)}
         try:
-            raw = _dump({name: value for name, value in given.items() if name not in files})
+            raw = dump({name: value for name, value in given.items() if name not in files})
         except (TypeError, ValueError, RecursionError) as error:
             raise TypeError(f"an argument of {self._name} has no JSON form: {error}") from None
         wrong: list[Mismatch] = []
@@ -282,7 +291,7 @@ class Signature:
             raise TypeError(
                 f"{self._name}: " + "; ".join(f"{one.field} {one.message}" for one in wrong)
             )
-        return _pack(raw, {}, files)
+        return pack(raw, {}, files)
 
     def _bound(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """The arguments of a call by name."""
@@ -301,7 +310,7 @@ class Signature:
 
     def arguments(self, payload: bytes, job: Job | None) -> tuple[list[Any], dict[str, Any]]:
         """The positional and the named arguments in a payload."""
-        json, text, files = _unpack(payload)
+        json, text, files = unpack(payload)
         wrong: list[Mismatch] = []
         named = self._convert(json, text, files, wrong)
         if wrong:
@@ -310,6 +319,25 @@ class Signature:
             named[self._job] = job
         positional = [named.pop(one.name, one.default) for one in self._positional]
         return positional, named
+
+    def batch_arguments(
+        self, payloads: Sequence[bytes], batch: Batch
+    ) -> tuple[list[Any], dict[str, Any]]:
+        """The lists of the arguments of several jobs; what one leaves out has its default."""
+        rows = []
+        for payload, job in zip(payloads, batch.jobs, strict=True):
+            positional, named = self.arguments(payload, job)
+            named |= {
+                one.name: value for one, value in zip(self._positional, positional, strict=True)
+            }
+            rows.append(named)
+        columns = {
+            name: [row.get(name, self._parameters[name].default) for row in rows]
+            for name in self._parameters
+        }
+        if self._job is not None:
+            columns[self._job] = list(batch.jobs)
+        return [columns.pop(one.name) for one in self._positional], columns
 
     def _convert(
         self,
@@ -339,6 +367,14 @@ class Signature:
         return named
 
 
+def _result_type(annotation: Any, batch: bool) -> Any:
+    """What one job's result is; a generator's is the list of what it yields."""
+    inner = next(iter(get_args(annotation)), Any)
+    if kind_of(annotation) in GENERATORS:
+        return inner if batch else list[inner]  # type: ignore[valid-type]
+    return inner if batch else annotation
+
+
 def _repeated(names: Iterable[str], message: str) -> list[Mismatch]:
     return [Mismatch(name, "one value", message) for name, n in Counter(names).items() if n > 1]
 
@@ -349,50 +385,3 @@ def _refusal(wrong: Sequence[Mismatch]) -> Refused:
         listed.append("and more")
     errors = [one.document() for one in wrong[:_MOST]]
     return Refused(Problem.of("invalid_arguments", "; ".join(listed) + ".", errors=errors))
-
-
-def _dump(arguments: Mapping[str, Any]) -> bytes:
-    """The JSON of arguments from code.
-
-    Raises:
-        TypeError, ValueError, RecursionError: there is none.
-    """
-    plain = {name: JSON.unstructure(value) for name, value in arguments.items()}
-    raw = orjson.dumps(plain)
-    if b"null" in raw:  # orjson writes NaN and infinity so, which would come back as None
-        json.dumps(plain, allow_nan=False, default=str)
-    return raw
-
-
-def _parse(json: bytes) -> Any:
-    """A body's JSON; refused with a 400 if it is none, or nested too deeply."""
-    detail = "The body is not valid JSON: {}."
-    try:
-        value = orjson.loads(json)
-        if json.count(b"[") + json.count(b"{") > _SURELY_SHALLOW:
-            detail = "The body is nested too deeply."
-            # It will stand deeper in the payload, whose reader has the same limit.
-            orjson.loads(b'{"json":{"":%b}}' % json)
-    except orjson.JSONDecodeError as error:
-        raise Refused(Problem.of("invalid_json", detail.format(error))) from None
-    return value
-
-
-def _pack(json: bytes | None, text: Mapping[str, Any], files: Mapping[str, bytes]) -> bytes:
-    head = b'{"json":%b' % (json or b"{}")
-    if text:
-        head += b',"text":%b' % orjson.dumps(text)
-    if files:
-        sizes = [[name, len(content)] for name, content in files.items()]
-        head += b',"files":%b' % orjson.dumps(sizes)
-    return b"".join((len(head + b"}").to_bytes(4, "big"), head, b"}", *files.values()))
-
-
-def _unpack(payload: bytes) -> tuple[dict[str, Any], dict[str, Any], dict[str, bytes]]:
-    start = 4 + int.from_bytes(payload[:4], "big")
-    head = orjson.loads(payload[4:start])
-    files: dict[str, bytes] = {}
-    for name, size in head.get("files", ()):
-        files[name] = payload[start : start + size]
-        start += size
-    return head["json"], head.get("text", {}), files

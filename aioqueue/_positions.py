@@ -35,11 +35,15 @@ class Estimator:
     Args:
         engine: what counts.
         workers: for each queue, how many of its claims this process can run at once.
+        batch_sizes: for each function, how many of its jobs one claim takes.
     """
 
-    def __init__(self, engine: Engine, workers: Mapping[str, int]) -> None:
+    def __init__(
+        self, engine: Engine, workers: Mapping[str, int], batch_sizes: Mapping[str, int]
+    ) -> None:
         self._engine = engine
         self._workers = workers
+        self._batch_sizes = batch_sizes
         self._forecasts: dict[str, tuple[float, bool, Forecast]] = {}
 
     async def forecast(self, queue: str, *, full: bool = False) -> Forecast:
@@ -57,7 +61,7 @@ class Estimator:
         stats = await self._engine.stats(queue)
         limit, workers = stats.concurrency_limit, self._workers[queue]
         has_slot = len(stats.running) < (workers if limit is None else min(limit, workers))
-        forecast = Forecast(stats, workers, now)
+        forecast = Forecast(stats, workers, now, self._batch_sizes)
         self._forecasts[queue] = (now, has_slot, forecast)
         return forecast
 
@@ -85,7 +89,8 @@ class Estimator:
     async def joining(self, function: str, queue: str) -> Estimate:
         """What a job would be told that joined now, behind all that wait."""
         stats = await self._engine.stats(queue)
-        forecast = Forecast(stats, self._workers[queue], await self._engine.now())
+        now = await self._engine.now()
+        forecast = Forecast(stats, self._workers[queue], now, self._batch_sizes)
         return forecast.estimate(function, stats.waiting)
 
 

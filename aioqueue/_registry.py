@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import attrs
 from aiohttp import hdrs, web
 
+from ._active import Local
 from ._errors import ConfigurationError
 from ._executors import Call
 from ._function import Handler, QueuedFunction, queued_of
-from ._job import AdmissionLimits, JobRecord, QueuePolicy
+from ._job import AdmissionLimits, Demand, JobRecord, QueuePolicy
 from ._parameters import Signature
 from ._running import Job
-from ._scheduler import Local
-from ._settings import FunctionOptions, OnDisconnect, Settings
+from ._settings import FunctionOptions, OnDisconnect, OnFinish, Settings
 
 __all__ = [
     "Registered",
@@ -46,7 +46,7 @@ class Function(Protocol):
     def handler(self, subject: Any) -> Handler:
         """The plain handler of a function that takes the request."""
 
-    def call(self, record: JobRecord, job: Job, local: Local) -> Call:
+    def call(self, records: Sequence[JobRecord], job: Job, locals: Sequence[Local]) -> Call:
         """The function with its arguments, ready to run."""
 
 
@@ -56,22 +56,40 @@ class Registered:
 
     name: str
     queue: str
-    executor: str
+    demand: Demand
     options: FunctionOptions
     limits: AdmissionLimits
     grace: float | None
     queue_timeout: float | None
     cancel_timeout: float
+    time_limit: float | None
+    on_finish: Sequence[OnFinish]
+    """What is told its ended jobs: its own hook, and the app's."""
     max_body_size: int | None
     app: web.Application | None
     """The (sub-)application of its first route; None if it has no route."""
     function: Function | None
     """None for a middleware's gate, whose work is whatever handler comes next."""
 
-    def call(self, record: JobRecord, job: Job, local: Local) -> Call:
+    @property
+    def is_batch(self) -> bool:
+        """Whether it takes the arguments of many jobs at once, as lists."""
+        return self.options.batch
+
+    @property
+    def capture_logs(self) -> bool:
+        """Whether its log records go to its clients."""
+        return self.options.capture_logs
+
+    @property
+    def track_tqdm(self) -> bool:
+        """Whether any bar of tqdm's in it is its progress."""
+        return self.options.track_tqdm
+
+    def call(self, records: Sequence[JobRecord], job: Job, locals: Sequence[Local]) -> Call:
         """The function with its arguments, ready to run."""
         assert self.function is not None
-        return self.function.call(record, job, local)
+        return self.function.call(records, job, locals)
 
 
 def register(
@@ -85,7 +103,7 @@ def register(
     return Registered(
         name=name,
         queue=options.concurrency_id or name,
-        executor="loop" if function is None or function.is_async else "thread",
+        demand=_demand(options, function),
         options=options,
         limits=AdmissionLimits(
             max_size=settings.max_size,
@@ -95,10 +113,19 @@ def register(
         grace=_grace(_either(options.on_disconnect, settings.on_disconnect)),
         queue_timeout=_either(options.queue_timeout, settings.queue_timeout),
         cancel_timeout=_either(options.cancel_timeout, settings.cancel_timeout),
+        time_limit=_either(options.time_limit, settings.time_limit),
+        on_finish=[hook for hook in (options.on_finish, settings.on_finish) if hook is not None],
         max_body_size=_either(options.max_body_size, settings.max_body_size),
         app=app,
         function=function,
     )
+
+
+def _demand(options: FunctionOptions, function: QueuedFunction[Any, Any] | None) -> Demand:
+    executor = "loop" if function is None or function.is_async else "thread"
+    if not options.batch:
+        return Demand(executor)
+    return Demand(executor, options.max_batch_size, options.batch_timeout)
 
 
 def _either(own: Any, default: Any) -> Any:
@@ -157,7 +184,7 @@ def workers(registered: Iterable[Registered], capacities: Mapping[str, int]) -> 
     """For each queue, how many claims this process can run at once."""
     executors: dict[str, set[str]] = {}
     for one in registered:
-        executors.setdefault(one.queue, set()).add(one.executor)
+        executors.setdefault(one.queue, set()).add(one.demand.capacity)
     return {
         queue: sum(capacities[executor] for executor in those) for queue, those in executors.items()
     }

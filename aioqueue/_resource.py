@@ -86,6 +86,8 @@ def job_resource(
             "result": links.result(job_id),
         },
     }
+    if result is not None and result.truncated:
+        document["truncated"] = True
     if result is not None and not result.is_json:
         document["file"] = {
             "content_type": result.content_type,

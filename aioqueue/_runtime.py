@@ -14,22 +14,26 @@ import attrs
 import orjson
 from aiohttp import web
 
+from ._active import Local
 from ._answers import Answers
 from ._bodies import BodyReader
-from ._errors import AioqueueError
+from ._capture import start_capturing, stop_capturing
+from ._errors import AioqueueError, ConfigurationError
 from ._eventlog import ended, follow
 from ._executors import Executor, LoopExecutor, ThreadExecutor
 from ._gate import Gate, Handler
 from ._handle import SubmitOptions
-from ._job import JobRecord, Snapshot
+from ._hooks import Hooks
+from ._job import JobRecord, Snapshot, event_data
 from ._listeners import Listeners
+from ._outbox import OutboxBounds
 from ._outcomes import content_of
 from ._positions import Estimator, Positions
 from ._registry import Registered, by_name, policies, sub_apps, workers
 from ._resource import Links
 from ._routes import JobRoutes
 from ._running import CURRENT
-from ._scheduler import Local, Scheduler
+from ._scheduler import Scheduler
 from ._settings import Settings
 from ._sse import Streams
 from ._standstill import Waits
@@ -66,6 +70,9 @@ class Runtime:
         self._functions = by_name(registered)
         loop, thread = LoopExecutor(settings.max_tasks), ThreadExecutor(settings.max_threads)
         executors: dict[str, Executor] = {"loop": loop, "thread": thread}
+        self._captures = any(one.capture_logs for one in registered)
+        self._tracking = _tracking(registered)
+        self._hooks = Hooks(engine, self._functions)
         self._policies = policies(registered, settings.default_concurrency_limit)
         self._scheduler = Scheduler(
             engine,
@@ -74,9 +81,12 @@ class Runtime:
             app=app,
             node=secrets.token_hex(4),
             max_result_bytes=settings.max_result_bytes,
+            bounds=OutboxBounds(settings.max_log_events, settings.max_log_bytes),
+            on_end=self._hooks.ended,
         )
         capacities = {name: executor.capacity for name, executor in executors.items()}
-        estimator = Estimator(engine, workers(registered, capacities))
+        sizes = {one.name: one.demand.max_batch_size for one in registered}
+        estimator = Estimator(engine, workers(registered, capacities), sizes)
         self._positions = Positions(engine, estimator, settings.max_updates_per_second)
         links = Links(settings.public_path + settings.path)
         streams = Streams(engine, estimator, self._positions, settings, links)
@@ -124,6 +134,10 @@ class Runtime:
             max_result_bytes=settings.max_result_bytes,
         )
         await self._engine.open(self._policies, retention)
+        if self._captures:
+            start_capturing()
+        if self._tracking is not None:
+            self._tracking.start_tracking()
         await self._scheduler.start()
         self._ticker = asyncio.create_task(self._tick(), name="aioqueue-tick")
 
@@ -158,7 +172,12 @@ class Runtime:
             self._ticker.cancel()
             await asyncio.wait([self._ticker])
         await self._scheduler.close()
+        await self._hooks.close()
         await self._engine.close()
+        if self._captures:
+            stop_capturing()
+        if self._tracking is not None:
+            self._tracking.stop_tracking()
 
     # Doors
 
@@ -232,15 +251,33 @@ class Runtime:
         return self._waits.wait(around.id, snapshot.record)
 
     async def events(self, job_id: str) -> AsyncIterator[Mapping[str, Any]]:
-        """The durable events of a job."""
+        """The events of a job."""
         with self._wait_inside(await self.get(job_id)):
-            async for event in follow(self._engine, job_id):
-                yield orjson.loads(event.data)
+            async for page in follow(self._engine, job_id):
+                for event in page.events:
+                    yield orjson.loads(event.data)
+                if page.progress is not None:
+                    yield orjson.loads(event_data(job_id, "progress", page.progress))
 
     async def cancel(self, job_id: str) -> Snapshot:
         """Cancel a job."""
         snapshot = await self._scheduler.cancel(job_id, "client")
         return snapshot if snapshot is not None else await self.get(job_id)
+
+
+def _tracking(registered: Sequence[Registered]) -> Any:
+    """What tracks the bars of tqdm's, if a function wants that."""
+    trackers = [one.name for one in registered if one.track_tqdm]
+    if not trackers:
+        return None
+    try:
+        from . import _tqdm
+    except ImportError:
+        raise ConfigurationError(
+            f"{trackers[0]} has track_tqdm=True, which needs tqdm: pip install "
+            "'aiohttp-queue[tqdm]', or tqdm itself"
+        ) from None
+    return _tqdm
 
 
 def _answering(handler: Handler) -> Handler:
@@ -280,7 +317,7 @@ class Door:
         return await self._runtime.submit(self._registered, payload, subject, options)
 
     def events(self, job_id: str) -> AsyncIterator[Mapping[str, Any]]:
-        """The durable events of a job."""
+        """The events of a job."""
         return self._runtime.events(job_id)
 
     async def settled(self, job_id: str) -> Snapshot:

@@ -8,20 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextvars import Context, copy_context
-from typing import Any, Protocol
+from typing import Any
 
-import attrs
-
-from ._errors import ClaimLost, Problem
-from ._executors import Call, Ended, Executor
-from ._job import AdmissionLimits, Claim, Demand, JobRecord, JobState, Outcome, Snapshot
-from ._outcomes import outcome_of
-from ._running import Job
+from ._active import Active, Local, Runnable, Surroundings
+from ._errors import Problem
+from ._executors import Ended, Executor
+from ._job import AdmissionLimits, Claim, Demand, JobRecord, Snapshot
+from ._outbox import OutboxBounds
 from .engines.base import Dedup, Engine, Enqueued
 
-__all__ = ["Active", "Local", "Runnable", "Scheduler"]
+__all__ = ["Scheduler"]
 
 logger = logging.getLogger("aioqueue")
 
@@ -31,55 +29,7 @@ _PAUSE = 1.0
 _WAIT_SECONDS = 60.0
 """How long one wait for a hint lasts; hints come when there is something, this is only a bound."""
 
-
-class Runnable(Protocol):
-    """What the scheduler needs to know of a function."""
-
-    @property
-    def name(self) -> str:
-        """What it is called."""
-
-    @property
-    def queue(self) -> str:
-        """Where its jobs wait."""
-
-    @property
-    def executor(self) -> str:
-        """What runs it."""
-
-    @property
-    def cancel_timeout(self) -> float:
-        """Seconds it has to end when it is cancelled."""
-
-    def call(self, record: JobRecord, job: Job, local: Local) -> Call:
-        """The function with its arguments, ready to run."""
-
-
-@attrs.define(slots=True, eq=False)
-class Local:
-    """What of a job lies in this process only: it can't be stored, and is dropped at its end."""
-
-    context: Context
-    app: Any
-    """The (sub-)application the job came through."""
-    subject: Any = None
-    """The object whose method the function is, if it is one."""
-    request: Any = None
-    """The live request, where the function takes it."""
-    gate: asyncio.Future[Active | None] | None = None
-    """Resolved when a gated request may go on; None says that its job has ended before."""
-
-
-@attrs.define(slots=True, eq=False)
-class Active:
-    """A claim whose work goes on in this process."""
-
-    claim: Claim
-    job: Job
-    function: Runnable
-    settled: bool = False
-    interrupted: bool = False
-    timer: asyncio.TimerHandle | None = None
+OnEnd = Callable[[str, Local], Awaitable[None]]
 
 
 class Scheduler:
@@ -92,6 +42,8 @@ class Scheduler:
         app: the root application, for jobs that came through another process.
         node: the name of this process, which jobs bound to it carry.
         max_result_bytes: bytes above which a result fails its job.
+        bounds: how much jobs may have said that is not stored yet.
+        on_end: is told each job of this process that has ended.
     """
 
     def __init__(
@@ -103,6 +55,8 @@ class Scheduler:
         app: Any,
         node: str,
         max_result_bytes: int,
+        bounds: OutboxBounds,
+        on_end: OnEnd,
     ) -> None:
         self.node = node
         self._app = app
@@ -110,11 +64,19 @@ class Scheduler:
         self._engine = engine
         self._functions = functions
         self._executors = executors
-        self._max_result_bytes = max_result_bytes
+        self._on_end = on_end
+        self._around = Surroundings(
+            engine=engine,
+            bounds=bounds,
+            max_result_bytes=max_result_bytes,
+            spawn=self._spawn,
+            ended=self._ended,
+        )
+        self._context = copy_context()  # for work that is no single request's
         self._demands: dict[str, dict[str, Demand]] = {}
         for function in functions.values():
-            demand = Demand(function.executor)
-            self._demands.setdefault(function.queue, {})[function.name] = demand
+            self._demands.setdefault(function.queue, {})[function.name] = function.demand
+        self._windows: dict[str, asyncio.TimerHandle] = {}
         self._locals: dict[str, Local] = {}
         self._active: dict[str, Active] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -144,7 +106,10 @@ class Scheduler:
 
     def can_start(self, function: str) -> bool:
         """Whether a worker is free for this function."""
-        return self._executors[self._functions[function].executor].free > 0
+        return self._executor_of(function).free > 0
+
+    def _executor_of(self, function: str) -> Executor:
+        return self._executors[self._functions[function].demand.capacity]
 
     def runs(self, job_id: str) -> bool:
         """Whether a job holds a place here."""
@@ -160,10 +125,14 @@ class Scheduler:
         return None if active is None else active.claim.queue
 
     def holders(self, record: JobRecord) -> tuple[list[str], list[str]]:
-        """The jobs here that hold the slots and the places that a waiting one could get."""
-        executor = self._functions[record.function].executor
-        slots = [name for name, one in self._active.items() if one.claim.queue == record.queue]
-        places = [name for name, one in self._active.items() if one.function.executor == executor]
+        """Who holds the slots and the places here that a waiting job could get.
+
+        The first job of a batch stands for it.
+        """
+        executor = self._executor_of(record.function)
+        active = dict.fromkeys(self._active.values())
+        slots = [one.job.id for one in active if one.claim.queue == record.queue]
+        places = [one.job.id for one in active if one.executor is executor]
         return slots, places
 
     async def submit(
@@ -189,15 +158,20 @@ class Scheduler:
         """Cancel a job, wherever it is.  Answers it as it then stands."""
         snapshot = await self._engine.cancel(job_id, reason)
         if snapshot is not None and snapshot.state.terminal:
-            self._forget(job_id)
+            await self._ended(job_id)
         else:
             self._interrupt(job_id)
         return snapshot
 
+    def _interrupt(self, job_id: str) -> None:
+        active = self._active.get(job_id)
+        if active is not None:
+            active.interrupt(job_id)
+
     async def tick(self) -> None:
         """Once a second: let time do its work."""
         for job_id in (await self._engine.reap()).ended:
-            self._forget(job_id)
+            await self._ended(job_id)
 
     def why_not_run(self) -> Problem:
         """What to tell a gated request whose job has ended before its turn."""
@@ -231,127 +205,109 @@ class Scheduler:
         for claim in reply.claims:
             self._start(claim)
         for job_id in reply.ended:
-            self._forget(job_id)
+            await self._ended(job_id)
         if reply.blocked is not None:
             self._blocked[reply.blocked][queue] = None
+        await self._look_again(queue, reply.ready_at)
+
+    async def _look_again(self, queue: str, ready_at: float | None) -> None:
+        """Claim again when the head of a line has waited long enough for mates."""
+        known = self._windows.pop(queue, None)
+        if known is not None:
+            known.cancel()
+        if ready_at is not None:
+            seconds = max(0.0, ready_at - await self._engine.now())
+            timer = asyncio.get_running_loop().call_later(seconds, self._window_is_over, queue)
+            self._windows[queue] = timer
+
+    def _window_is_over(self, queue: str) -> None:
+        self._spawn(self.dispatch(queue), self._context.copy())
 
     def _start(self, claim: Claim) -> None:
-        (attempt,) = claim.attempts
-        record = attempt.record
-        function = self._functions[record.function]
-        local = self._locals.get(record.id) or Local(copy_context(), self._app)
-        active = Active(claim, Job(attempt, local.app), function)
-        self._active[record.id] = active
-        # In this step, so that the next claim counts it.
-        self._executors[function.executor].hold(active.job)
-        # The task gets a copy: a thread may be in the context while its task is woken.
-        context = local.context.copy()
-        if local.gate is None:
-            self._spawn(self._execute(active, record, local), context)
-        elif local.gate.done():  # its client left in this very moment
+        records = [attempt.record for attempt in claim.attempts]
+        locals = [
+            self._locals.setdefault(record.id, Local(self._context.copy(), self._app))
+            for record in records
+        ]
+        function = self._functions[claim.function]
+        # The work gets a copy: a thread may be in a context while its task is woken.
+        context = self._context.copy() if function.is_batch else locals[0].context
+        executor = self._executor_of(claim.function)
+        active = Active(claim, function, executor, locals, context, self._around)
+        for record in records:
+            self._active[record.id] = active
+        gate = locals[0].gate
+        if gate is None:
+            self._spawn(self._run(active), context.copy())
+        elif gate.done():  # its client left in this very moment
             ended = Ended(error=asyncio.CancelledError())
-            self._spawn(self.finish_gated(active, ended), context)
+            self._spawn(self.finish_gated(active, ended), context.copy())
         else:
-            local.gate.set_result(active)
+            gate.set_result(active)
 
-    def _spawn(self, coroutine: Any, context: Context) -> None:
+    def _spawn(self, coroutine: Coroutine[Any, Any, None], context: Context) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(coroutine, context=context)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
-    async def _execute(self, active: Active, record: JobRecord, local: Local) -> None:
-        """Run a job to its end."""
-        executor = self._executors[active.function.executor]
-        try:
-            call = active.function.call(record, active.job, local)
-            ended = await executor.run(call, active.job, local.context)
-        except Exception as error:  # it could not begin; what it raises itself is in ``ended``
-            executor.let_go(active.job)
-            ended = Ended(error=error)
-        await self._finish(active, ended)
+    async def _run(self, active: Active) -> None:
+        await active.run()
+        await self._after(active)
 
     async def finish_gated(self, active: Active, ended: Ended) -> None:
         """A gated request has been answered by its own handler."""
-        self._executors[active.function.executor].let_go(active.job)
-        await self._finish(active, ended)
+        active.executor.let_go(active.job)
+        await active.finish(ended)
+        await self._after(active)
 
-    async def _finish(self, active: Active, ended: Ended) -> None:
-        job, claim = active.job, active.claim
-        if active.timer is not None:
-            active.timer.cancel()
-        try:
-            if active.settled:
-                await self._engine.release(claim)
-            else:
-                outcome = outcome_of(job.id, claim.function, ended, self._max_result_bytes)
-                await self._engine.settle(claim, [outcome])
-        except ClaimLost:
-            logger.warning("%s: a job was taken from this process while it ran", claim.function)
-        del self._active[job.id]
-        self._forget(job.id)
-        if self._idle is not None and not self._active and not self._idle.done():
-            self._idle.set_result(None)
-        await self._after(claim.queue, active.function.executor)
-
-    async def _after(self, queue: str, executor: str) -> None:
+    async def _after(self, active: Active) -> None:
         """A place is free: for the queues that wait for one, in turn.
 
         One that gets it and wants another waits again, behind the others.
         """
-        blocked = self._blocked[executor]
-        while blocked and self._executors[executor].free > 0:
+        for attempt in active.claim.attempts:
+            del self._active[attempt.record.id]
+        if self._idle is not None and not self._active and not self._idle.done():
+            self._idle.set_result(None)
+        blocked = self._blocked[active.function.demand.capacity]
+        while blocked and active.executor.free > 0:
             other = next(iter(blocked))
             del blocked[other]
             await self.dispatch(other)
-        await self.dispatch(queue)
+        await self.dispatch(active.claim.queue)
 
-    def _forget(self, job_id: str) -> None:
+    async def _ended(self, job_id: str) -> None:
+        """A job has ended, however."""
         local = self._locals.pop(job_id, None)
-        if local is not None and local.gate is not None and not local.gate.done():
+        if local is None:
+            return
+        if local.gate is not None and not local.gate.done():
             local.gate.set_result(None)
+        await self._on_end(job_id, local)
 
-    # Ending what runs
-
-    def _interrupt(self, job_id: str) -> None:
-        """Ask a running function to end, and give up on it after its time."""
-        active = self._active.get(job_id)
-        if active is None or active.interrupted:
-            return
-        active.interrupted = True
-        self._executors[active.function.executor].interrupt(active.job)
-        loop = asyncio.get_running_loop()
-        active.timer = loop.call_later(
-            active.function.cancel_timeout,
-            lambda: self._spawn(self._give_up(active, None), copy_context()),
-        )
-
-    async def _give_up(self, active: Active, reason: str | None) -> None:
-        """The job ends for its client; its slot stays taken until the function ends."""
-        if active.settled or active.job.id not in self._active:
-            return
-        active.settled = True
-        outcome = Outcome(active.job.id, JobState.CANCELLED, reason=reason)
-        try:
-            await self._engine.settle(active.claim, [outcome], keep=True)
-        except ClaimLost:
-            logger.debug("a job ended while it was given up")
+    # The end
 
     async def drain(self, timeout: float) -> None:
         """Take nothing more, cancel what waits, and let what runs end within ``timeout``."""
         self.accepting = False
         for job_id in [job_id for job_id in self._locals if job_id not in self._active]:
             if await self._engine.cancel(job_id, "shutdown", only_queued=True) is not None:
-                self._forget(job_id)
+                await self._ended(job_id)
         if self._active:
             self._idle = asyncio.get_running_loop().create_future()
             await asyncio.wait([self._idle], timeout=timeout)
-        for active in list(self._active.values()):
-            self._executors[active.function.executor].interrupt(active.job)
-            await self._give_up(active, "shutdown")
+        left = list(dict.fromkeys(self._active.values()))
+        for active in left:
+            active.shut_down()
+        for active in left:
+            await active.given_up()
 
     async def close(self) -> bool:
         """Stop.  Answers whether all work has ended; a thread can't be made to."""
         self.accepting = False
+        for window in self._windows.values():
+            window.cancel()
         if self._watcher is not None:
             self._watcher.cancel()
             await asyncio.wait([self._watcher])

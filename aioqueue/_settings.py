@@ -20,6 +20,7 @@ __all__ = ["FunctionOptions", "OnDisconnect", "Settings"]
 OnDisconnect = Literal["keep", "cancel"] | float
 Owner = Callable[[Any], Any]
 Metadata = Callable[[Any], Any]
+OnFinish = Callable[[Any], Any]
 
 KiB, MiB = 1 << 10, 1 << 20
 
@@ -54,7 +55,8 @@ def _within(value: Any, least: float, above: float | None) -> bool:
 
 def _callable(owner: object, attribute: attrs.Attribute[Any], value: object) -> None:
     if value is not None and not callable(value):
-        raise _fail(owner, attribute.name, value, "a callable that takes the request, or None")
+        takes = "the ended job" if attribute.name == "on_finish" else "the request"
+        raise _fail(owner, attribute.name, value, f"a callable that takes {takes}, or None")
 
 
 def _boolean(owner: object, attribute: attrs.Attribute[Any], value: object) -> None:
@@ -135,6 +137,12 @@ class Settings:
         "Seconds a job may wait; one that waited longer fails without having run.",
         _number(float, above=0, none=True),
     )
+    time_limit: float | None = setting(
+        None,
+        "Seconds a function may run; then its job fails, while the slot stays taken until the "
+        "function really ends.",
+        _number(float, above=0, none=True),
+    )
     cancel_timeout: float = setting(
         5.0,
         "Seconds a cancelled function has to end; after that its job is cancelled for the "
@@ -160,6 +168,12 @@ class Settings:
         None,
         "A callable that takes the request and returns what the app wants to keep with the job "
         "(user, plan, locale): anything with a JSON form.",
+        _callable,
+    )
+    on_finish: OnFinish | None = setting(
+        None,
+        "A callable (or coroutine function) that is given each job that has ended, as an "
+        "`aioqueue.FinishedJob`: for webhooks, billing, audit.",
         _callable,
     )
     max_body_size: int | None = setting(
@@ -292,6 +306,21 @@ class FunctionOptions:
     queue_timeout: float | None = setting(
         None, "Seconds a job of this function may wait.", _number(float, above=0, none=True)
     )
+    batch: bool = setting(
+        False,
+        "Whether the function takes the arguments of several jobs at once, as lists, and gives "
+        "back a list with one entry a job.",
+        _boolean,
+    )
+    max_batch_size: int = setting(
+        4, "How many jobs one call of a batch function may take.", _number(int, least=1)
+    )
+    batch_timeout: float = setting(
+        0.0, "Seconds the first job of a batch waits for others.", _number(float)
+    )
+    time_limit: float | None = setting(
+        None, "Seconds this function may run.", _number(float, above=0, none=True)
+    )
     cancel_timeout: float | None = setting(
         None, "Seconds this function has to end when cancelled.", _number(float, none=True)
     )
@@ -303,4 +332,17 @@ class FunctionOptions:
     )
     metadata: Metadata | None = setting(
         None, "A callable that returns what to keep with the job.", _callable
+    )
+    on_finish: OnFinish | None = setting(
+        None,
+        "A callable that is given each ended job of this function; then the app's is.",
+        _callable,
+    )
+    capture_logs: bool = setting(
+        False,
+        "Whether what the function says to `logging` goes to the job's clients too.",
+        _boolean,
+    )
+    track_tqdm: bool = setting(
+        False, "Whether any tqdm bar in the function is the job's progress.", _boolean
     )

@@ -19,7 +19,7 @@ from multidict import CIMultiDict, istr
 
 from ._admission import Estimate
 from ._eventlog import Reader
-from ._job import BEGINNING, EventId, JobState, Snapshot
+from ._job import BEGINNING, EventId, JobState, Snapshot, event_data
 from ._listeners import Listener
 from ._positions import Estimator, Positions, Waiting
 from ._resource import Links, job_resource
@@ -195,6 +195,8 @@ class _Stream(Listener):
             self._ids[job_id] = str(event.id)
             event_id = self._ids[job_id] if len(self._ids) == 1 else ".".join(self._ids.values())
             lines.append(frame(event.type, event.data, event_id))
+        if page.progress is not None:
+            lines.append(frame("progress", event_data(job_id, "progress", page.progress)))
         return b"".join(lines)
 
     async def write(self, data: bytes, now: float) -> None:

@@ -21,6 +21,7 @@ import attrs
 import orjson
 from aiohttp import hdrs, web
 
+from ._active import Local
 from ._admission import retry_after
 from ._answers import Answers
 from ._bodies import BodyReader
@@ -34,7 +35,7 @@ from ._positions import Estimator
 from ._problems import refusal_response
 from ._registry import Registered
 from ._resource import Links
-from ._scheduler import Local, Scheduler
+from ._scheduler import Scheduler
 from ._settings import Settings
 from ._sse import Streams, cursor_of, cursors_of
 from ._waiting import wait_for_end

@@ -6,125 +6,28 @@ This is where everything is put together, and the only module that names an engi
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import Any, Literal, ParamSpec, TypeVar, overload
+from typing import Any, Literal
 
 import attrs
 from aiohttp import hdrs, web
 
+from ._decorator import queued
 from ._errors import ConfigurationError
 from ._function import QueuedFunction, mark_as_coroutine_function, queued_of
 from ._registry import Registered, discover, queued_handlers, register
 from ._routes import ROUTES
 from ._run import run_app
 from ._runtime import Door, Runtime
-from ._settings import FunctionOptions, Metadata, OnDisconnect, Settings
+from ._settings import FunctionOptions, Settings
 from .engines.memory import MemoryEngine
 
 __all__ = ["SETTINGS", "middleware", "queued", "run_app", "setup"]
-
-P = ParamSpec("P")
-R = TypeVar("R")
 
 SETTINGS: web.AppKey[Settings] = web.AppKey("aioqueue_settings", Settings)
 """``app[aioqueue.SETTINGS]``: the app's settings, to be changed until it starts."""
 
 _RUNTIME: web.AppKey[list[Runtime]] = web.AppKey("aioqueue_runtime", list)
 _FUNCTIONS: web.AppKey[tuple[Any, ...]] = web.AppKey("aioqueue_functions", tuple)
-
-
-# @queued
-
-
-@overload
-def queued(function: Callable[P, Awaitable[R]], /) -> QueuedFunction[P, R]: ...
-@overload
-def queued(function: Callable[P, R], /) -> QueuedFunction[P, R]: ...
-@overload
-def queued(
-    *,
-    name: str | None = None,
-    concurrency_limit: int | Literal["default"] | None = "default",
-    concurrency_id: str | None = None,
-    max_size: int | None = None,
-    queue_timeout: float | None = None,
-    cancel_timeout: float | None = None,
-    on_disconnect: OnDisconnect | None = None,
-    max_body_size: int | None = None,
-    metadata: Metadata | None = None,
-) -> _Decorator: ...
-def queued(
-    function: Callable[..., Any] | None = None,
-    /,
-    *,
-    name: str | None = None,
-    concurrency_limit: int | Literal["default"] | None = "default",
-    concurrency_id: str | None = None,
-    max_size: int | None = None,
-    queue_timeout: float | None = None,
-    cancel_timeout: float | None = None,
-    on_disconnect: OnDisconnect | None = None,
-    max_body_size: int | None = None,
-    metadata: Metadata | None = None,
-) -> Any:
-    """Give a function a queue.  Works with and without parentheses.
-
-    The function is then a handler for a route.  Its parameters are filled from the path, the
-    query, and the JSON object or form in the body, and checked against their annotations; an
-    ``async def`` that takes the ``web.Request`` instead runs as the handler it is, in its turn.
-    ``def`` runs in a thread, ``async def`` on the loop.
-
-    Args:
-        function: the function, where there are no parentheses.
-        name: what it is called in events and counts; else its own name.
-        concurrency_limit: how many run at once: a number, None for as many as there are workers,
-            ``"default"`` for the app's ``default_concurrency_limit``, which is 1.
-        concurrency_id: functions with the same id share one queue; the lowest limit that is set
-            is the queue's.
-        max_size: how many jobs of this function may wait; one more is refused with a 503.
-        queue_timeout: seconds a job may wait before it fails unrun.
-        cancel_timeout: seconds a cancelled function has to end.
-        on_disconnect: what becomes of a job whose only listeners have gone: so many seconds of
-            grace, ``"cancel"`` or ``"keep"``.
-        max_body_size: bytes a request may have.
-        metadata: a callable that takes the request and returns what to keep with the job.
-
-    Raises:
-        ConfigurationError: an option is out of its range, or the function can't be queued.
-
-    Example::
-
-        @aioqueue.queued(concurrency_limit=2)
-        def ocr(image: bytes, language: str = "en") -> dict: ...
-
-        app.add_routes([web.post("/ocr", ocr)])
-    """
-    declared = FunctionOptions(
-        name=name,
-        concurrency_limit=concurrency_limit,
-        concurrency_id=concurrency_id,
-        max_size=max_size,
-        queue_timeout=queue_timeout,
-        cancel_timeout=cancel_timeout,
-        on_disconnect=on_disconnect,
-        max_body_size=max_body_size,
-        metadata=metadata,
-    )
-
-    def decorate(plain: Callable[..., Any]) -> QueuedFunction[Any, Any]:
-        return QueuedFunction(plain, declared)
-
-    return decorate if function is None else decorate(function)
-
-
-class _Decorator:
-    """What ``queued(…)`` returns: a decorator that keeps the function's signature."""
-
-    @overload
-    def __call__(self, function: Callable[P, Awaitable[R]], /) -> QueuedFunction[P, R]: ...
-    @overload
-    def __call__(self, function: Callable[P, R], /) -> QueuedFunction[P, R]: ...
-    def __call__(self, function: Callable[..., Any], /) -> Any:
-        raise NotImplementedError("only for type checkers")
 
 
 # middleware
@@ -203,6 +106,7 @@ def middleware(
     concurrency_id: str | None = None,
     max_size: int | None = None,
     queue_timeout: float | None = None,
+    time_limit: float | None = None,
 ) -> Any:
     """A middleware that puts one queue in front of handlers nobody touches.
 
@@ -217,6 +121,7 @@ def middleware(
         concurrency_id: as in :func:`queued`.
         max_size: how many may wait.
         queue_timeout: seconds a request may wait before it gets a 503.
+        time_limit: seconds a handler may run before its client gets a 504.
 
     Raises:
         ConfigurationError: an option is out of its range.
@@ -235,6 +140,7 @@ def middleware(
         concurrency_id=concurrency_id,
         max_size=max_size,
         queue_timeout=queue_timeout,
+        time_limit=time_limit,
     )
     return _Middleware(match, options)
 

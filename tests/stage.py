@@ -8,6 +8,10 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
+from aioqueue._job import Attempt, Emission, JobRecord
+from aioqueue._outbox import Progress
+from aioqueue._running import Job
+
 # Seconds after which what a test waits for will not come any more.
 PATIENCE = 20
 
@@ -72,3 +76,34 @@ async def a_while(turns: int = 30) -> None:
     """Let the loop do whatever it still has to do; in memory nothing takes longer."""
     for _ in range(turns):
         await asyncio.sleep(0)
+
+
+class Silence:
+    """Stands in for an outbox that nobody empties: it keeps what is said."""
+
+    def __init__(self) -> None:
+        self.said: list[tuple[str, Emission]] = []
+        self.notes: dict[str, Progress] = {}
+
+    def wait_for_room(self) -> None:
+        """There always is some."""
+
+    def put(self, job_id: str, emission: Emission) -> None:
+        """Keep it."""
+        self.said.append((job_id, emission))
+
+    offer = put
+
+    def note(self, job_id: str, progress: Progress) -> None:
+        """Keep it."""
+        self.notes[job_id] = progress
+
+    async def flush(self) -> None:
+        """It is kept already."""
+
+
+def new_job(name: str = "job", *, attempt: int = 1, app: Any = None, **record: Any) -> Job:
+    """A job as its function gets it; what it says stays in its outbox."""
+    made: Any = JobRecord(id=name, function="f", queue="f", **record)
+    outbox: Any = Silence()
+    return Job(Attempt(made, attempt), app, outbox)

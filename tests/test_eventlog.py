@@ -15,7 +15,8 @@ from tests.inside import Worker
 
 async def ids_of(worker: Worker, job_id: str, after: EventId) -> list[str]:
     """The ids that ``follow`` yields for a job that has ended."""
-    return [str(event.id) async for event in follow(worker.engine, job_id, after)]
+    pages = follow(worker.engine, job_id, after)
+    return [str(event.id) async for page in pages for event in page.events]
 
 
 async def ended_job() -> Worker:
@@ -50,7 +51,8 @@ async def test_follow_tails() -> None:
     """Events come as they happen, and the terminal one is the last."""
     worker = await Worker().open()
     await worker.enqueue("a")
-    events = follow(worker.engine, "a")
+    pages = follow(worker.engine, "a")
+    events = (event async for page in pages for event in page.events)
     first = asyncio.create_task(anext(events))
     await asyncio.sleep(0)
     assert not first.done()
@@ -73,7 +75,10 @@ async def test_follow_unknown() -> None:
 async def test_readers_share_events() -> None:
     """However many follow a job, each event is encoded once and is the same for all."""
     worker = await ended_job()
-    one, two = [[event async for event in follow(worker.engine, "a")] for _ in range(2)]
+    one, two = [
+        [event async for page in follow(worker.engine, "a") for event in page.events]
+        for _ in range(2)
+    ]
 
     assert len(one) == 4
     assert all(event is other for event, other in zip(one, two, strict=True))
@@ -96,7 +101,8 @@ async def test_each_event_once(seed: int) -> None:
                 seen += [event.id for _, page in await reader.read() for event in page.events]
             place = reader.cursors["a"]
     await worker.end("a")
-    seen += [event.id async for event in follow(worker.engine, "a", place)]
+    rest = follow(worker.engine, "a", place)
+    seen += [event.id async for page in rest for event in page.events]
 
     assert seen == [EventId(1, number) for number in range(1, said + 3)]
 

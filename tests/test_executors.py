@@ -12,16 +12,10 @@ import pytest
 
 from aioqueue._errors import JobCancelled
 from aioqueue._executors import THREAD_NAME, Ended, Executor, LoopExecutor, ThreadExecutor
-from aioqueue._job import Attempt, JobRecord
 from aioqueue._running import CURRENT, Job, current_job
-from tests.stage import Stage, a_while, until
+from tests.stage import Stage, a_while, new_job, until
 
 WHO: ContextVar[str] = ContextVar("who")
-
-
-def new_job(name: str = "job") -> Job:
-    """A job as its function gets it."""
-    return Job(Attempt(JobRecord(id=name, function="f", queue="f"), 1), None)
 
 
 def start(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import attrs
@@ -141,18 +141,29 @@ def test_what_is_no_function(function: Any, expected: str) -> None:
         aioqueue.queued(function)
 
 
-def test_generators_are_refused() -> None:
-    """Generators are not supported yet, and say so."""
+def test_a_generator_is_no_handler() -> None:
+    """What takes the request answers once, so a generator that does is refused."""
 
-    async def on_the_loop() -> AsyncIterator[int]:
+    async def on_the_loop(request: web.Request) -> AsyncIterator[int]:
         yield 1
 
-    def in_a_thread() -> Iterator[int]:
-        yield 1
+    with pytest.raises(ConfigurationError, match="on_the_loop takes the request and yields"):
+        aioqueue.queued(on_the_loop)
 
-    for function in (on_the_loop, in_a_thread):
-        with pytest.raises(ConfigurationError, match="generators are not supported yet"):
-            aioqueue.queued(function)
+
+def test_a_batch_takes_lists() -> None:
+    """A batch function takes neither the request nor ``self``, and says what to do instead."""
+
+    class Model:
+        def read(self, texts: list[str]) -> list[str]:
+            return texts
+
+    async def handler(request: web.Request) -> web.Response:
+        return web.Response()
+
+    for function in (Model.read, handler):
+        with pytest.raises(ConfigurationError, match="Queue a function that calls it"):
+            aioqueue.queued(batch=True)(function)
 
 
 # Who takes the request

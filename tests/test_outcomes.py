@@ -22,7 +22,8 @@ from aiohttp import web
 from aioqueue._errors import JobCancelled, JobError
 from aioqueue._executors import Ended
 from aioqueue._job import Content, JobState, Outcome
-from aioqueue._outcomes import content_of, outcome_of
+from aioqueue._outcomes import content_of, outcomes_of
+from tests.stage import new_job
 
 
 @attrs.frozen
@@ -43,7 +44,8 @@ class Colour(Enum):
 
 def outcome(value: Any = None, error: BaseException | None = None, most: int = 1000) -> Outcome:
     """The outcome of a function named "ocr"."""
-    return outcome_of("abc", "ocr", Ended(value, error), most)
+    (only,) = outcomes_of(new_job("abc"), "ocr", Ended(value, error), most)
+    return only
 
 
 def problem(of: Outcome) -> dict[str, Any]:
@@ -98,7 +100,7 @@ def test_values_without_a_json_form(value: object, caplog: pytest.LogCaptureFixt
     found = problem(outcome(value))
 
     assert (found["code"], found["status"]) == ("result_not_serializable", 500)
-    assert found["detail"].startswith("ocr returned something that has no JSON form: ")
+    assert found["detail"].startswith("ocr gave back something that has no JSON form: ")
     assert found["detail"] in caplog.text
 
 

@@ -26,7 +26,7 @@ class Line:
     def __init__(self, limit: int = 1, budget: int = 1_000_000) -> None:
         self.clock = ManualClock(0.0)
         self.worker = Worker(self.clock)
-        self.estimator = Estimator(self.worker.engine, {"queue": limit})
+        self.estimator = Estimator(self.worker.engine, {"queue": limit}, {})
         self.positions = Positions(self.worker.engine, self.estimator, budget)
         self.limit = limit
         self.told: dict[str, list[tuple[float, dict[str, Any]]]] = defaultdict(list)
@@ -373,7 +373,7 @@ async def test_one_forecast_for_all() -> None:
     """However many ask in a tenth of a second, the line is looked at once."""
     clock = ManualClock()
     worker = await Counted(clock).open()
-    estimator = Estimator(worker.engine, {"queue": 1})
+    estimator = Estimator(worker.engine, {"queue": 1}, {})
     await worker.enqueue("a", "b", "c")
     await worker.claim()
     for job_id in "abc" * 50:

@@ -223,9 +223,9 @@ def test_executor() -> None:
     async def on_the_loop() -> None: ...
 
     options, settings = FunctionOptions(), Settings()
-    assert registered().executor == "thread"
-    assert register("f", options, settings, None, on_the_loop).executor == "loop"
-    assert register("f", options, settings, None, None).executor == "loop"
+    assert registered().demand.capacity == "thread"
+    assert register("f", options, settings, None, on_the_loop).demand.capacity == "loop"
+    assert register("f", options, settings, None, None).demand.capacity == "loop"
 
 
 @pytest.mark.parametrize(

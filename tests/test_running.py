@@ -10,15 +10,14 @@ from contextvars import copy_context
 import pytest
 
 import aioqueue
-from aioqueue._job import Attempt, JobRecord
 from aioqueue._running import CURRENT, Job, current_job
+from tests import stage
 from tests.inside import make_app
 
 
 def new_job(**fields: object) -> Job:
-    """A job as its function gets it."""
-    record = JobRecord(id="abc", function="f", queue="f", **fields)
-    return Job(Attempt(record, 2), "the app")
+    """The second attempt at a job named "abc"."""
+    return stage.new_job("abc", attempt=2, app="the app", **fields)
 
 
 def test_job_says_what_it_is() -> None:
@@ -125,7 +124,9 @@ def test_public_names_of_a_job() -> None:
         "cancel",
         "cancelled",
         "id",
+        "log",
         "metadata",
         "owner",
+        "progress",
         "raise_if_cancelled",
     }

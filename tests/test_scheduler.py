@@ -402,7 +402,7 @@ async def test_value_within_cancel_timeout_succeeds(serve, stage: Stage, kind: A
 
     assert await handle.result() == "done all the same"
     assert await handle.state() == "succeeded"
-    assert active.timer.cancelled()
+    assert all(timer.cancelled() for timer in active._timers)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -43,6 +43,8 @@ WHOLE_FROM_1 = ([0, -1, 1.5, "1", True, NAN], "a whole number of at least 1")
 SECONDS_FROM_0 = ([-0.1, "1", False, NAN, INFINITY], "a number of seconds of at least 0")
 SECONDS_ABOVE_0 = ([0, -1.0, "1", True, NAN, INFINITY], "a number of seconds above 0")
 CALLABLE = ([1, "f"], "a callable that takes the request, or None")
+HOOK = ([1, "f"], "a callable that takes the ended job, or None")
+BOOLEAN = ([None, 1, "true"], "True or False")
 DISCONNECT = (["stay", -1, True, NAN, INFINITY, []], '"keep", "cancel", or a number of seconds')
 PATH = (
     ["", "queue", "/", "/queue/", "/a//b", "/{id}", "/a?b", "/a b", "/a\n", "/é", "/a>", 5],
@@ -70,11 +72,13 @@ SETTINGS = {
     "max_size": or_none(WHOLE_FROM_0),
     "max_queued_bytes": or_none(WHOLE_FROM_1),
     "queue_timeout": or_none(SECONDS_ABOVE_0),
+    "time_limit": or_none(SECONDS_ABOVE_0),
     "cancel_timeout": not_none(SECONDS_FROM_0),
     "on_disconnect": not_none(DISCONNECT),
     "drain_timeout": not_none(SECONDS_FROM_0),
     "owner": CALLABLE,
     "metadata": CALLABLE,
+    "on_finish": HOOK,
     "max_body_size": or_none(WHOLE_FROM_1),
     "body_timeout": not_none(SECONDS_ABOVE_0),
     "prefer_wait_max": not_none(SECONDS_FROM_0),
@@ -88,7 +92,7 @@ SETTINGS = {
     "result_ttl": not_none(SECONDS_ABOVE_0),
     "max_results": not_none(WHOLE_FROM_1),
     "max_result_bytes": not_none(WHOLE_FROM_1),
-    "public_status": ([None, 1, "true"], "True or False"),
+    "public_status": BOOLEAN,
 }
 OPTIONS = {
     "name": NAME,
@@ -96,10 +100,17 @@ OPTIONS = {
     "concurrency_id": NAME,
     "max_size": or_none(WHOLE_FROM_0),
     "queue_timeout": or_none(SECONDS_ABOVE_0),
+    "batch": BOOLEAN,
+    "max_batch_size": not_none(WHOLE_FROM_1),
+    "batch_timeout": not_none(SECONDS_FROM_0),
+    "time_limit": or_none(SECONDS_ABOVE_0),
     "cancel_timeout": or_none(SECONDS_FROM_0),
     "on_disconnect": DISCONNECT,
     "max_body_size": or_none(WHOLE_FROM_1),
     "metadata": CALLABLE,
+    "on_finish": HOOK,
+    "capture_logs": BOOLEAN,
+    "track_tqdm": BOOLEAN,
 }
 
 

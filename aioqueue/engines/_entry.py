@@ -20,16 +20,11 @@ from .._job import (
     JobState,
     Outcome,
     Snapshot,
+    event_data,
 )
 from .base import EventPage, Retention
 
 __all__ = ["Entry", "Log"]
-
-
-def encode(job_id: str, kind: str, fields: bytes = b"{}") -> bytes:
-    """The JSON object of an event: its type and job, then whatever else it holds."""
-    head = b'{"type":"%b","job":"%b"' % (kind.encode(), job_id.encode())
-    return head + (b"}" if fields == b"{}" else b"," + fields[1:])
 
 
 class Log:
@@ -78,7 +73,7 @@ class Log:
             del events[: self._start]
             self._start = 0
 
-    def page(self, after: EventId, ended: bool) -> EventPage:
+    def page(self, after: EventId, progress: bytes | None, ended: bool) -> EventPage:
         """What stands after an event; the whole log if that place is not in it."""
         first = self.number - (len(self._events) - self._start) + 1
         seen = after.number
@@ -86,7 +81,8 @@ class Log:
             seen = 0
         truncated = seen + 1 < first
         start = self._start if truncated else self._start + seen + 1 - first
-        return EventPage(self._events[start:], truncated, ended)  # type: ignore[arg-type]
+        events = self._events[start:]
+        return EventPage(events, truncated, ended, progress)  # type: ignore[arg-type]
 
 
 class Entry:
@@ -148,12 +144,12 @@ class Entry:
         job_id = self.record.id
         if self.has_run:
             self.log.restart()
-            self.log.append(job_id, "restarted", encode(job_id, "restarted"))
+            self.log.append(job_id, "restarted", event_data(job_id, "restarted"))
         self.state = JobState.RUNNING
         self.claim = claim
         self.started = now
         eta = b"%.3f" % durations.quantile(0.5) if durations else b"null"
-        self.log.append(job_id, "started", encode(job_id, "started", b'{"eta":%b}' % eta))
+        self.log.append(job_id, "started", event_data(job_id, "started", b'{"eta":%b}' % eta))
         self.notify()
 
     def give_back(self) -> None:
@@ -166,7 +162,7 @@ class Entry:
         if not emission.durable:
             self.progress = emission.fields
             return
-        data = encode(self.record.id, emission.type, emission.fields)
+        data = event_data(self.record.id, emission.type, emission.fields)
         self.log.append(self.record.id, emission.type, data)
         self.log.trim(retention)
 
@@ -180,7 +176,7 @@ class Entry:
         self.finished = now
         self.listened_until = None
         kind = outcome.state.value
-        self.log.append(job_id, kind, encode(job_id, kind, terminal_fields(outcome)))
+        self.log.append(job_id, kind, event_data(job_id, kind, terminal_fields(outcome)))
         self.notify()
 
     @property
@@ -254,7 +250,8 @@ def _result_fields(result: Content | None) -> bytes:
     if result is None:
         return b'{"result":null}'
     if result.is_json:
-        return b'{"result":%b}' % result.body
+        truncated = b',"truncated":true' if result.truncated else b""
+        return b'{"result":%b%b}' % (result.body, truncated)
     file: dict[str, Any] = {
         "content_type": result.content_type,
         "size": len(result.body),

@@ -126,11 +126,13 @@ class EventPage:
         events: in order, without gaps.
         truncated: whether some that the reader has not seen are gone from the log.
         ended: whether the job has ended, and nothing follows these events.
+        progress: the newest ephemeral news of the current attempt, whenever it was said.
     """
 
     events: Sequence[Event]
     truncated: bool = False
     ended: bool = False
+    progress: bytes | None = None
 
 
 @attrs.frozen(slots=True)

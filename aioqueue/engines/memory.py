@@ -131,7 +131,9 @@ class MemoryEngine:
     async def events(self, job_id: str, after: EventId) -> EventPage | None:
         """The log after an event."""
         entry = self._jobs.get(job_id)
-        return None if entry is None else entry.log.page(after, entry.state in TERMINAL)
+        if entry is None:
+            return None
+        return entry.log.page(after, entry.progress, entry.state in TERMINAL)
 
     def watch(self, job_id: str, wake: Callable[[str], None]) -> None:
         """Call ``wake(job_id)`` whenever the job's log has grown."""

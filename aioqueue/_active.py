@@ -1,0 +1,273 @@
+"""A claim at work in this process: its call, what its jobs say, and how each of them ends.
+
+The work and its jobs may end at different times.  A job of a batch can be cancelled while the
+others go on; a function that outlives its time limit, or its cancel, has lost its jobs while it
+keeps its place and its slot.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextvars import Context, copy_context
+from functools import partial
+from typing import Any, Protocol
+
+import attrs
+
+from ._errors import ClaimLost
+from ._eventlog import outputs
+from ._executors import Call, Ended, Executor
+from ._job import Claim, Demand, JobRecord, JobState, Outcome
+from ._outbox import Outbox, OutboxBounds
+from ._outcomes import outcomes_of, timed_out
+from ._running import Batch, Job
+from .engines.base import Engine
+
+__all__ = ["Active", "Local", "Runnable", "Surroundings"]
+
+logger = logging.getLogger("aioqueue")
+
+
+class Runnable(Protocol):
+    """What it takes to run a function."""
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+
+    @property
+    def queue(self) -> str:
+        """Where its jobs wait."""
+
+    @property
+    def is_batch(self) -> bool:
+        """Whether it takes the arguments of many jobs at once, as lists."""
+
+    @property
+    def demand(self) -> Demand:
+        """What runs it, and how many of its jobs at once."""
+
+    @property
+    def cancel_timeout(self) -> float:
+        """Seconds it has to end when it is cancelled."""
+
+    @property
+    def time_limit(self) -> float | None:
+        """Seconds it may run."""
+
+    @property
+    def capture_logs(self) -> bool:
+        """Whether its log records go to its clients."""
+
+    @property
+    def track_tqdm(self) -> bool:
+        """Whether any bar of tqdm's in it is its progress."""
+
+    def call(self, records: Sequence[JobRecord], job: Job, locals: Sequence[Local]) -> Call:
+        """The function with its arguments, ready to run."""
+
+
+@attrs.define(slots=True, eq=False)
+class Local:
+    """What of a job lies in this process only: it can't be stored, and is dropped at its end."""
+
+    context: Context
+    app: Any
+    """The (sub-)application the job came through."""
+    subject: Any = None
+    """The object whose method the function is, if it is one."""
+    request: Any = None
+    """The live request, where the function takes it."""
+    gate: asyncio.Future[Active | None] | None = None
+    """Resolved when a gated request may go on; None says that its job has ended before."""
+
+
+@attrs.frozen(slots=True, kw_only=True)
+class Surroundings:
+    """What all work in a process has around it.
+
+    Attributes:
+        engine: what stores its jobs.
+        bounds: how much jobs may have said that is not stored yet.
+        max_result_bytes: bytes above which a result fails its job.
+        spawn: starts a coroutine as a task that the process waits for at its end.
+        ended: is told each job that has ended.
+    """
+
+    engine: Engine
+    bounds: OutboxBounds
+    max_result_bytes: int
+    spawn: Callable[[Coroutine[Any, Any, None], Context], asyncio.Task[None]]
+    ended: Callable[[str], Awaitable[None]]
+
+
+class Active:
+    """A claim whose work goes on here.  It holds its place from the moment it is made.
+
+    Args:
+        claim: the claim.
+        function: what its jobs run.
+        executor: what runs that.
+        locals: what of the jobs lies here, in their order.
+        context: the context variables of the work.
+        around: everything else.
+    """
+
+    __slots__ = (
+        "_around",
+        "_context",
+        "_finishing",
+        "_giving_up",
+        "_interrupted",
+        "_locals",
+        "_open",
+        "_outbox",
+        "_timers",
+        "claim",
+        "executor",
+        "function",
+        "job",
+    )
+
+    def __init__(
+        self,
+        claim: Claim,
+        function: Runnable,
+        executor: Executor,
+        locals: Sequence[Local],
+        context: Context,
+        around: Surroundings,
+    ) -> None:
+        self.claim = claim
+        self.function = function
+        self.executor = executor
+        self._around = around
+        self._context = context
+        self._locals = locals
+        self._outbox = Outbox(partial(around.engine.emit, claim), around.bounds)
+        jobs = [
+            Job(attempt, local.app, self._outbox, function.capture_logs, function.track_tqdm)
+            for attempt, local in zip(claim.attempts, locals, strict=True)
+        ]
+        self.job = Batch(jobs) if function.is_batch else jobs[0]
+        self._open = {job.id: job for job in jobs}  # what has not ended
+        self._interrupted = False
+        self._finishing = False
+        self._giving_up: asyncio.Task[None] | None = None
+        self._timers: list[asyncio.TimerHandle] = []
+        # In this step, so that the next claim counts it.
+        executor.hold(self.job)
+
+    async def run(self) -> None:
+        """Run the function to its end, and settle its jobs."""
+        records = [attempt.record for attempt in self.claim.attempts]
+        try:
+            call = self.function.call(records, self.job, self._locals)
+            self._limit_time()
+            ended = await self.executor.run(call, self.job, self._context)
+        except Exception as error:  # it could not begin; what it raises itself is in ``ended``
+            self.executor.let_go(self.job)
+            ended = Ended(error=error)
+        await self.finish(ended)
+
+    def _limit_time(self) -> None:
+        limit = self.function.time_limit
+        if limit is not None:
+            loop = asyncio.get_running_loop()
+            self._timers.append(loop.call_later(limit, self._time_is_over, limit))
+
+    def _time_is_over(self, limit: float) -> None:
+        self.executor.interrupt(self.job)
+        self.give_up(lambda job_id: timed_out(job_id, limit))
+
+    async def finish(self, ended: Ended) -> None:
+        """The work has really ended, and so do the jobs that have not before."""
+        self._finishing = True
+        for timer in self._timers:
+            timer.cancel()
+        await self.given_up()
+        await self._outbox.close()
+        try:
+            if self._giving_up is not None:
+                await self._around.engine.release(self.claim)
+            else:
+                await self._settle(ended)
+        except ClaimLost:
+            logger.warning(
+                "%s: a job was taken from this process while it ran", self.claim.function
+            )
+        await self._have_ended(list(self._open))
+
+    async def _settle(self, ended: Ended) -> None:
+        engine = self._around.engine
+        if ended.streamed:
+            if isinstance(self.job, Batch):
+                ended = Ended([await outputs(engine, job.id) for job in self.job.jobs], None, True)
+            else:
+                ended = Ended(await outputs(engine, self.job.id))
+        limit = self._around.max_result_bytes
+        outcomes = outcomes_of(self.job, self.claim.function, ended, limit)
+        await engine.settle(self.claim, [one for one in outcomes if one.job_id in self._open])
+
+    async def _have_ended(self, job_ids: Sequence[str]) -> None:
+        for job_id in job_ids:
+            self._open.pop(job_id, None)
+            await self._around.ended(job_id)
+
+    # Ending it early
+
+    def interrupt(self, job_id: str) -> None:
+        """End a job: one of several at once, the only one when its function has let go of it."""
+        job = self._open.get(job_id)
+        if job is None or self._interrupted or self._finishing:
+            return
+        if len(self._open) > 1:
+            job.cancel()
+            del self._open[job_id]
+            self._around.spawn(self._settle_one(job_id), copy_context())
+            return
+        self._interrupted = True
+        self.executor.interrupt(self.job)
+        timer = asyncio.get_running_loop().call_later(
+            self.function.cancel_timeout, self.give_up, _cancelled
+        )
+        self._timers.append(timer)
+
+    async def _settle_one(self, job_id: str) -> None:
+        """A job of a batch ends; the others go on, so the slot stays taken."""
+        try:
+            await self._around.engine.settle(self.claim, [_cancelled(job_id)])
+        except ClaimLost:
+            logger.debug("a job ended while it was cancelled")
+        await self._around.ended(job_id)
+
+    def shut_down(self) -> None:
+        """The server goes: ask the function to end, and don't wait for it."""
+        self.executor.interrupt(self.job)
+        self.give_up(lambda job_id: Outcome(job_id, JobState.CANCELLED, reason="shutdown"))
+
+    def give_up(self, outcome: Callable[[str], Outcome]) -> None:
+        """End the jobs for their clients; the slot stays taken until the function ends."""
+        if self._giving_up is None and self._open and not self._finishing:
+            giving_up = self._give_up([outcome(job_id) for job_id in self._open])
+            self._giving_up = self._around.spawn(giving_up, copy_context())
+
+    async def _give_up(self, outcomes: Sequence[Outcome]) -> None:
+        await self._outbox.close()
+        try:
+            await self._around.engine.settle(self.claim, outcomes, keep=True)
+        except ClaimLost:
+            logger.debug("a job ended while it was given up")
+        await self._have_ended([one.job_id for one in outcomes])
+
+    async def given_up(self) -> None:
+        """Wait until its jobs have ended, if it was given up."""
+        if self._giving_up is not None:
+            await asyncio.wait([self._giving_up])
+
+
+def _cancelled(job_id: str) -> Outcome:
+    """With the reason that was asked for, which the engine knows."""
+    return Outcome(job_id, JobState.CANCELLED)

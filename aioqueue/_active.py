@@ -118,6 +118,7 @@ class Active:
     __slots__ = (
         "_around",
         "_context",
+        "_ending",
         "_finishing",
         "_giving_up",
         "_interrupted",
@@ -155,7 +156,8 @@ class Active:
         self._open = {job.id: job for job in jobs}  # what has not ended
         self._interrupted = False
         self._finishing = False
-        self._giving_up: asyncio.Task[None] | None = None
+        self._giving_up = False
+        self._ending: list[asyncio.Task[None]] = []  # they end jobs while the work goes on
         self._timers: list[asyncio.TimerHandle] = []
         # In this step, so that the next claim counts it.
         executor.hold(self.job)
@@ -190,7 +192,7 @@ class Active:
         await self.given_up()
         await self._outbox.close()
         try:
-            if self._giving_up is not None:
+            if self._giving_up:
                 await self._around.engine.release(self.claim)
             else:
                 await self._settle(ended)
@@ -221,12 +223,12 @@ class Active:
     def interrupt(self, job_id: str) -> None:
         """End a job: one of several at once, the only one when its function has let go of it."""
         job = self._open.get(job_id)
-        if job is None or self._interrupted or self._finishing:
+        if job is None or self._interrupted or self._giving_up or self._finishing:
             return
         if len(self._open) > 1:
-            job.cancel()
+            job.cancel(goes_on=True)
             del self._open[job_id]
-            self._around.spawn(self._settle_one(job_id), copy_context())
+            self._spawn(self._settle_one(job_id))
             return
         self._interrupted = True
         self.executor.interrupt(self.job)
@@ -237,6 +239,7 @@ class Active:
 
     async def _settle_one(self, job_id: str) -> None:
         """A job of a batch ends; the others go on, so the slot stays taken."""
+        await self._outbox.flush()  # what it said before belongs into its log
         try:
             await self._around.engine.settle(self.claim, [_cancelled(job_id)])
         except ClaimLost:
@@ -250,9 +253,9 @@ class Active:
 
     def give_up(self, outcome: Callable[[str], Outcome]) -> None:
         """End the jobs for their clients; the slot stays taken until the function ends."""
-        if self._giving_up is None and self._open and not self._finishing:
-            giving_up = self._give_up([outcome(job_id) for job_id in self._open])
-            self._giving_up = self._around.spawn(giving_up, copy_context())
+        if not self._giving_up and not self._finishing:
+            self._giving_up = True
+            self._spawn(self._give_up([outcome(job_id) for job_id in self._open]))
 
     async def _give_up(self, outcomes: Sequence[Outcome]) -> None:
         await self._outbox.close()
@@ -262,10 +265,13 @@ class Active:
             logger.debug("a job ended while it was given up")
         await self._have_ended([one.job_id for one in outcomes])
 
+    def _spawn(self, ending: Coroutine[Any, Any, None]) -> None:
+        self._ending.append(self._around.spawn(ending, copy_context()))
+
     async def given_up(self) -> None:
-        """Wait until its jobs have ended, if it was given up."""
-        if self._giving_up is not None:
-            await asyncio.wait([self._giving_up])
+        """Wait until those of its jobs have ended that were to end before the work does."""
+        if self._ending:
+            await asyncio.wait(self._ending)
 
 
 def _cancelled(job_id: str) -> Outcome:

@@ -15,7 +15,6 @@ import attrs
 
 __all__ = [
     "ARRAYS",
-    "GENERATORS",
     "describe",
     "is_array",
     "is_class",
@@ -28,7 +27,9 @@ __all__ = [
     "kind_of",
     "kind_of_value",
     "option_value",
+    "options_of",
     "quoted",
+    "result_type",
     "shape_of",
 ]
 
@@ -47,7 +48,7 @@ ARRAYS: dict[Any, Callable[[list[Any]], Any]] = {
 }
 """The classes that come as JSON arrays, and what each is made by."""
 
-GENERATORS = (abc.Iterator, abc.Generator, abc.AsyncIterator, abc.AsyncGenerator)
+_GENERATORS = (abc.Iterator, abc.Generator, abc.AsyncIterator, abc.AsyncGenerator)
 """What a function is annotated to return that yields."""
 
 _PLAIN = (str, bytes, int, float, bool)
@@ -104,6 +105,11 @@ def is_somebodys_own(target: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, (abc.Iterable, *_PLAIN)) and not known
 
 
+def options_of(target: Any) -> tuple[Any, ...]:
+    """The types that a value may have one of."""
+    return get_args(target) if is_union(target) else (target,)
+
+
 def shape_of(target: Any) -> Any:
     """The class that its values have in JSON; None for a str, since text may stand for anything."""
     if target is str:
@@ -113,6 +119,32 @@ def shape_of(target: Any) -> Any:
     if is_mapping(target) or is_class(target):
         return dict
     return target
+
+
+# What a function gives back
+
+
+def result_type(annotation: Any, batch: bool) -> Any:
+    """The type of one job's result; a generator's is the list of what it yields."""
+    yields = kind_of(annotation) in _GENERATORS
+    inner = _inner(annotation) if yields else annotation
+    if batch:
+        inner = _without_errors(_inner(inner))
+    return list[inner] if yields else inner  # type: ignore[valid-type]
+
+
+def _inner(target: Any) -> Any:
+    return next(iter(get_args(target)), Any)
+
+
+def _without_errors(target: Any) -> Any:
+    """The ``T`` of ``T | Exception``: an exception fails its job, so it is no result."""
+    options = [
+        one
+        for one in options_of(target)
+        if not (isinstance(one, type) and issubclass(one, BaseException))
+    ]
+    return Union[tuple(options)] if options else Any  # noqa: UP007 it is made at run time
 
 
 # What a value is

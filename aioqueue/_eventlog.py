@@ -113,14 +113,11 @@ async def follow(
 async def outputs(engine: Engine, job_id: str) -> Content:
     """What a running job has put out so far, as a list; null if the log does not hold all of it."""
     page = await engine.events(job_id, BEGINNING)
-    if page is None or page.truncated:
+    events = [] if page is None else [event for event in page.events if event.type == "output"]
+    if page is None or (page.truncated and not (events and b'"index":0,' in events[0].data[:99])):
         return Content(b"null", truncated=True)
     # The events are our own, so what was put out stands behind the first of these marks.
-    data = [
-        event.data[event.data.index(b',"data":') + 8 : -1]
-        for event in page.events
-        if event.type == "output"
-    ]
+    data = [event.data[event.data.index(b',"data":') + 8 : -1] for event in events]
     return Content(b"[%b]" % b",".join(data))
 
 

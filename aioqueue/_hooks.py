@@ -140,9 +140,10 @@ class Hooks:
                     answer = hook(job)
                     if inspect.isawaitable(answer):
                         await answer
-            except asyncio.CancelledError:
-                raise
             except BaseException as error:  # SystemExit too: a hook never ends the server
+                task = asyncio.current_task()
+                if task is not None and task.cancelling():
+                    raise
                 logger.error("the on_finish hook %r failed", hook, exc_info=error)
 
     async def close(self) -> None:

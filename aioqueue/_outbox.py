@@ -206,7 +206,7 @@ class Outbox:
         if self._turn is None:
             self._turn = asyncio.Lock()
         async with self._turn:  # what was said first is handed over first
-            while taken := self._take():
+            while not self._closed and (taken := self._take()):
                 for job_id, emissions in taken.items():
                     await self._hand_over(job_id, emissions)
 
@@ -220,7 +220,7 @@ class Outbox:
 
     async def close(self) -> None:
         """Hand over the rest, and take nothing more."""
-        if self._said or self._progress or self._sender is not None:
+        if self._said or self._dropped or self._progress or self._sender is not None:
             await self.flush()
         self.discard()
 

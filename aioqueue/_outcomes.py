@@ -51,8 +51,9 @@ def _ends_of(batch: Batch, ended: Ended) -> Sequence[Ended]:
     """The ends of the jobs of a batch, whose function did not raise."""
     entries = ended.value if ended.streamed else batch.entries_of(ended.value, "returned")
     return [
-        Ended(error=error) if (error := batch.errors.get(job.id) or _error(entry)) else Ended(entry)
+        Ended(entry) if error is None else Ended(error=error)
         for job, entry in zip(batch.jobs, entries, strict=True)
+        for error in (batch.errors.get(job.id, _error(entry)),)
     ]
 
 

@@ -17,7 +17,7 @@ from typing import Annotated, Any, TypeVar, get_args, get_origin
 import attrs
 import orjson
 
-from ._annotations import ARRAYS, GENERATORS, is_union, kind_of
+from ._annotations import ARRAYS, kind_of, options_of, result_type
 from ._convert import Hook, hooks_for
 from ._errors import ConfigurationError, Problem, Refused
 from ._mismatches import Mismatch, mismatches
@@ -73,16 +73,12 @@ class _Parameter:
     @property
     def is_file(self) -> bool:
         """Whether bytes are taken."""
-        return bytes in _options(self.annotation)
+        return bytes in options_of(self.annotation)
 
     @property
     def is_list(self) -> bool:
         """Whether a name that is given several times makes sense."""
-        return any(kind_of(option) in ARRAYS for option in _options(self.annotation))
-
-
-def _options(annotation: Any) -> tuple[Any, ...]:
-    return get_args(annotation) if is_union(annotation) else (annotation,)
+        return any(kind_of(option) in ARRAYS for option in options_of(self.annotation))
 
 
 class Signature:
@@ -101,7 +97,7 @@ class Signature:
         self._name = function.__qualname__
         self._batch = batch
         hints = self._hints(function)
-        self.returns: Any = _result_type(hints.get("return", Any), batch)
+        self.returns: Any = result_type(hints.get("return", Any), batch)
         self._signature = inspect.signature(function)
         self._parameters: dict[str, _Parameter] = {}
         self._positional: list[inspect.Parameter] = []
@@ -143,7 +139,7 @@ class Signature:
             annotation = self._item_of(parameter, annotation)
         if parameter.kind is parameter.POSITIONAL_ONLY:
             self._positional.append(parameter)
-        if Job in _options(annotation) or parameter.default is JOB:
+        if Job in options_of(annotation) or parameter.default is JOB:
             self._job = self._only(self._job, parameter.name, "the job")
             self._reserved.add(parameter.name)
             return
@@ -158,10 +154,11 @@ class Signature:
 
     def _item_of(self, parameter: inspect.Parameter, annotation: Any) -> Any:
         """What one job sends of a batch function's parameter: its list has a place for each."""
-        if kind_of(annotation) is list and parameter.kind is not parameter.VAR_KEYWORD:
-            return next(iter(get_args(annotation)), Any)
-        if annotation is Any:
-            return Any
+        if parameter.kind is not parameter.VAR_KEYWORD:
+            if kind_of(annotation) is list:
+                return next(iter(get_args(annotation)), Any)
+            if annotation is Any:
+                return Any
         raise ConfigurationError(
             f"{self._name}: a batch function takes lists with one entry a job, so declare "
             f"{parameter.name}: list[…], each job sending one of what is in it."
@@ -365,14 +362,6 @@ class Signature:
             if parameter.required and parameter.name not in named and parameter.name not in failed:
                 wrong.append(Mismatch(parameter.name, "a value", "is missing"))
         return named
-
-
-def _result_type(annotation: Any, batch: bool) -> Any:
-    """What one job's result is; a generator's is the list of what it yields."""
-    inner = next(iter(get_args(annotation)), Any)
-    if kind_of(annotation) in GENERATORS:
-        return inner if batch else list[inner]  # type: ignore[valid-type]
-    return inner if batch else annotation
 
 
 def _repeated(names: Iterable[str], message: str) -> list[Mismatch]:

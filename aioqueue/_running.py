@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
 from contextvars import ContextVar
 from typing import Any
@@ -50,6 +51,7 @@ class Job:
         "_bar",
         "_cancelled",
         "_captures_logs",
+        "_goes_on",
         "_metadata",
         "_outbox",
         "_outputs",
@@ -78,6 +80,7 @@ class Job:
         self._tracks_tqdm = tracks_tqdm
         self._metadata = record.metadata
         self._cancelled = False
+        self._goes_on = False  # whether, if it is cancelled, others of its batch are not
         self._outputs = 0
         self._bar: Any = None
 
@@ -110,7 +113,7 @@ class Job:
             message: a few words on what is being done.
 
         Raises:
-            JobCancelled: the job was cancelled.
+            JobCancelled: the job was cancelled, with all others of its batch.
             TypeError: ``value`` or ``total`` is no number.
 
         Example::
@@ -118,11 +121,15 @@ class Job:
             job.progress(0.4)
             job.progress(4, 10, "denoise")
         """
-        self.raise_if_cancelled()
+        if self.cancelled:
+            if self._goes_on:
+                return  # nobody wants to know, but an exception would end the others too
+            self.raise_if_cancelled()
+        text = None if message is None else str(message)
         if total is None:
-            self._note(Progress(_plain(value), message=message))
+            self._note(Progress(_plain(value), message=text))
         else:
-            self._note(Progress(None, _plain(value), _plain(total), message))
+            self._note(Progress(None, _plain(value), _plain(total), text))
 
     def _note(self, progress: Progress) -> None:
         self._outbox.note(self.id, progress)
@@ -154,8 +161,9 @@ class Job:
         self._outputs += 1
         return self.id, Emission("output", fields)
 
-    def cancel(self) -> None:
-        """Let the function see that it is cancelled.  Called by the scheduler."""
+    def cancel(self, *, goes_on: bool = False) -> None:
+        """Let the function see that it is cancelled, while it may go on for other jobs."""
+        self._goes_on = goes_on  # first: a thread that sees the one looks at the other
         self._cancelled = True
 
     def __repr__(self) -> str:
@@ -163,8 +171,10 @@ class Job:
 
 
 def _plain(number: Any) -> float:
-    """A number as Python's own: it may be one of numpy's or torch's."""
-    return number if isinstance(number, int | float) else float(number)
+    """A number as JSON has it: it may be one of numpy's or torch's, or a very long one."""
+    if type(number) is int and -(1 << 63) <= number < 1 << 64:
+        return number
+    return float(number)
 
 
 class Batch(Job):
@@ -193,6 +203,7 @@ class Batch(Job):
         self.owner = _common([job.owner for job in jobs])
         self._metadata = _common([job._metadata for job in jobs])
         self._cancelled = False
+        self._goes_on = False
         self._bar = None
 
     @property
@@ -200,7 +211,7 @@ class Batch(Job):
         """Whether all of its jobs were cancelled."""
         return self._cancelled or all(job.cancelled for job in self.jobs)
 
-    def cancel(self) -> None:
+    def cancel(self, *, goes_on: bool = False) -> None:
         """Cancel all of its jobs."""
         self._cancelled = True
         for job in self.jobs:
@@ -241,15 +252,15 @@ class Batch(Job):
             BatchMismatch: it is no list, or one of another length.
         """
         count = len(self.jobs)
-        if isinstance(value, str | bytes | dict) or not hasattr(value, "__len__"):
+        if isinstance(value, str | bytes | dict | set | frozenset) or not hasattr(value, "__len__"):
             found = f"a {type(value).__qualname__}"
         elif len(value) != count:
             found = f"{len(value)}"
         else:
             return list(value)
         raise BatchMismatch(
-            f"a batch function must give back a list with one entry a job: it got {count} jobs "
-            f"and {verb} {found}"
+            f"a batch function must give back a list with one entry a job, and {verb} {found} "
+            f"for {count} job{'s' if count > 1 else ''}"
         )
 
 
@@ -293,15 +304,16 @@ def tracks_tqdm(job: Job) -> bool:
 
 def show_bar(job: Job, bar: Any, step: float, total: float | None, message: str) -> None:
     """Take a bar's news as the job's progress, if it is the outermost bar."""
-    if job._bar is None:
-        job._bar = bar
-    if job._bar is bar:
-        job._note(Progress(None, step, total, message.removesuffix(": ") or None))
+    if job._bar is None or job._bar() is None:
+        job._bar = weakref.ref(bar)  # one that is dropped unclosed must not stay the outermost
+    if job._bar() is bar:
+        whole = None if total is None else _plain(total)
+        job._note(Progress(None, _plain(step), whole, message.removesuffix(": ") or None))
 
 
 def let_go_of_bar(job: Job, bar: Any) -> None:
     """A bar is closed: the next one may be the job's progress."""
-    if job._bar is bar:
+    if job._bar is not None and job._bar() is bar:
         job._bar = None
 
 

@@ -115,6 +115,11 @@ class Scheduler:
         """Whether a job holds a place here."""
         return job_id in self._active
 
+    def holder(self, job_id: str) -> str | None:
+        """The job that holds the place of one that runs here: the first of its batch."""
+        active = self._active.get(job_id)
+        return None if active is None else active.job.id
+
     def waits(self, job_id: str) -> bool:
         """Whether a job that was enqueued here waits for its turn."""
         return job_id in self._locals and job_id not in self._active
@@ -125,10 +130,7 @@ class Scheduler:
         return None if active is None else active.claim.queue
 
     def holders(self, record: JobRecord) -> tuple[list[str], list[str]]:
-        """Who holds the slots and the places here that a waiting job could get.
-
-        The first job of a batch stands for it.
-        """
+        """Who holds the slots and the places here that a waiting job could get."""
         executor = self._executor_of(record.function)
         active = dict.fromkeys(self._active.values())
         slots = [one.job.id for one in active if one.claim.queue == record.queue]
@@ -231,7 +233,8 @@ class Scheduler:
         ]
         function = self._functions[claim.function]
         # The work gets a copy: a thread may be in a context while its task is woken.
-        context = self._context.copy() if function.is_batch else locals[0].context
+        # What it sets stays with it, so that a hook sees no job any more.
+        context = (self._context if function.is_batch else locals[0].context).copy()
         executor = self._executor_of(claim.function)
         active = Active(claim, function, executor, locals, context, self._around)
         for record in records:

@@ -66,8 +66,9 @@ class Waits:
 
     def _never_comes(self, target: JobRecord, stuck: set[str]) -> bool:
         """Whether the end of a job can't come while those that are stuck are."""
-        if self._scheduler.runs(target.id):
-            return target.id in stuck
+        holder = self._scheduler.holder(target.id)
+        if holder is not None:
+            return holder in stuck
         if not self._scheduler.waits(target.id):
             return False  # it has just ended, or is another process's
         slots, places = self._scheduler.holders(target)

@@ -5,6 +5,7 @@ This module needs tqdm, which aioqueue does not: it is imported when somebody as
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from tqdm.std import tqdm as plain_tqdm
@@ -50,13 +51,16 @@ class tqdm(_Base):
     def close(self) -> None:
         """Be at the end."""
         super().close()
-        _let_go(CURRENT.get(None), self)
+        _let_go(self)
 
 
 def _show(job: Job | None, bar: plain_tqdm[Any]) -> None:
-    # Nothing may be raised here: tqdm holds a lock of all bars, and would keep it.
+    # A bar is its maker's, where it was shown first: tqdm.write() in a job shows all bars again.
+    job = vars(bar).setdefault("_aioqueue_job", job)
     if job is not None:
-        show_bar(job, bar, bar.n, bar.total, bar.desc)
+        # Nothing may be raised here: tqdm holds a lock of all bars, and would keep it.
+        with suppress(Exception):
+            show_bar(job, bar, bar.n, bar.total, bar.desc)
 
 
 def _stop_if_cancelled(job: Job | None) -> None:
@@ -64,7 +68,8 @@ def _stop_if_cancelled(job: Job | None) -> None:
         job.raise_if_cancelled()
 
 
-def _let_go(job: Job | None, bar: plain_tqdm[Any]) -> None:
+def _let_go(bar: plain_tqdm[Any]) -> None:
+    job = vars(bar).get("_aioqueue_job")
     if job is not None:
         let_go_of_bar(job, bar)
 
@@ -113,4 +118,4 @@ def _tracked_update(bar: plain_tqdm[Any], n: float | None = 1) -> bool | None:
 
 def _tracked_close(bar: plain_tqdm[Any]) -> None:
     _close(bar)
-    _let_go(_tracking_job(), bar)
+    _let_go(bar)

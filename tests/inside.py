@@ -29,6 +29,7 @@ from aioqueue.engines.memory import MemoryEngine
 from aioqueue.web import _RUNTIME
 from tests.clock import ManualClock
 from tests.sse_client import read_events
+from tests.stage import until
 
 STREAM = {"Accept": "text/event-stream"}
 
@@ -40,12 +41,6 @@ def make_app(*functions: Any, **settings: Any) -> web.Application:
         app.router.add_post(f"/{function.name}", function)
     aioqueue.setup(app, **{"drain_timeout": 0, **settings})
     return app
-
-
-async def until(condition: Callable[[], Any]) -> None:
-    """Let the loop run until something is so; the test's time limit is the only other way out."""
-    while not condition():
-        await asyncio.sleep(0)
 
 
 class Inside:
@@ -83,7 +78,10 @@ class Inside:
         """Wait until so many of the clients that wait have left, and a tick has seen it."""
         before = len(self.listeners)
         places = self.listeners._places
-        await until(lambda: sum(place.listener.is_gone for place in places) >= count)
+        # One that has something to write notices by itself.
+        await until(
+            lambda: before - len(places) + sum(place.listener.is_gone for place in places) >= count
+        )
         await self.tick()
         await until(lambda: len(self.listeners) <= before - count)
 

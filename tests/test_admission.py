@@ -31,6 +31,7 @@ def forecast(
     workers: int = 100,
     running: Sequence[tuple[str, float]] = (),
     waiting: dict[str, int] | None = None,
+    sizes: dict[str, int] | None = None,
     **durations: Durations,
 ) -> Forecast:
     """A queue in which these functions run, each for so many seconds already."""
@@ -40,7 +41,7 @@ def forecast(
         running=[RunningClaim(function, NOW - elapsed) for function, elapsed in running],
         durations=durations,
     )
-    return Forecast(stats, workers, NOW)
+    return Forecast(stats, workers, NOW, sizes or {})
 
 
 def eta(estimate: Estimate) -> float:
@@ -147,6 +148,39 @@ def test_function_without_history() -> None:
     assert eta(known.estimate("f", {"new": 2})) == pytest.approx(15.0)
 
 
+# Batches
+
+
+@pytest.mark.parametrize(("ahead", "calls"), [(0, 0), (7, 0), (8, 1), (15, 1), (16, 2)])
+def test_batches_ahead(ahead: int, calls: int) -> None:
+    """As many as fit into one call start together; whoever has a whole call before him waits."""
+    for running, free_at in (([], 0.0), ([("f", 4.0)], 6.0)):
+        known = forecast(
+            1, running=running, waiting={"f": 40}, sizes={"f": 8}, f=history(*[10.0] * 9)
+        )
+        estimate = known.estimate("f", {"f": ahead})
+
+        assert eta(estimate) == pytest.approx(free_at + 10.0 * calls + 10.0)
+        assert (estimate.position, estimate.queue_size) == (ahead + 1, 40)
+
+
+def test_batches_of_another_function() -> None:
+    """What another function has ahead is full calls and a last one that is not."""
+    histories = {"f": history(1.0), "g": history(10.0)}
+    known = forecast(1, waiting={"f": 9, "g": 9}, sizes={"f": 4, "g": 4}, **histories)
+
+    # The calls of an average length make up the same work: three of "g", two of "f" before him.
+    assert eta(known.estimate("f", {"f": 8, "g": 9})) == pytest.approx(30.0 + 2.0 + 1.0)
+
+
+def test_batches_in_free_slots() -> None:
+    """Who finds a free slot for his own call starts at once, however long the others take."""
+    histories = {"f": history(1.0), "slow": history(1000.0)}
+    known = forecast(2, waiting={"slow": 4, "f": 8}, sizes={"slow": 4, "f": 8}, **histories)
+
+    assert eta(known.estimate("f", {"slow": 4, "f": 7})) == pytest.approx(1.0)
+
+
 # Unknown
 
 
@@ -195,21 +229,25 @@ histories = st.lists(seconds, min_size=1, max_size=9).map(lambda values: history
     durations=st.fixed_dictionaries({"f": histories, "g": histories, "h": histories}),
     running=st.lists(st.tuples(st.sampled_from("fgh"), st.floats(0, 3000)), max_size=7),
     joined=st.lists(st.sampled_from("fgh"), max_size=30),
+    sizes=st.dictionaries(st.sampled_from("fgh"), st.integers(1, 9)),
+    own=st.sampled_from("fgh"),
 )
 def test_monotone(
     slots: int,
     durations: dict[str, Durations],
     running: list[tuple[str, float]],
     joined: list[str],
+    sizes: dict[str, int],
+    own: str,
 ) -> None:
-    """Nobody is told less than who stands before him, less than nothing, or more than the bound."""
+    """Nobody is told less than his like before him, less than nothing, or more than the bound."""
     waiting = {function: joined.count(function) for function in set(joined)}
-    known = forecast(slots, running=running, waiting=waiting, **durations)
+    known = forecast(slots, running=running, waiting=waiting, sizes=sizes, **durations)
     last = 0.0
     for count in range(len(joined) + 1):
         before = joined[:count]
         ahead = {function: before.count(function) for function in set(before)}
-        estimate = known.estimate("f", ahead)
+        estimate = known.estimate(own, ahead)
 
         assert eta(estimate) >= last - 0.002
         assert estimate.eta_high is not None

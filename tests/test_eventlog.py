@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import random
+from typing import Any
 
+import orjson
 import pytest
 
-from aioqueue._eventlog import Reader, ended, follow
-from aioqueue._job import BEGINNING, EventId
+from aioqueue._eventlog import Reader, ended, follow, outputs
+from aioqueue._job import BEGINNING, Emission, EventId
 from tests.clock import ManualClock
 from tests.inside import Worker
 
@@ -222,6 +224,117 @@ async def test_behind_the_ring() -> None:
         ((_, page),) = await reader.read()
         assert not page.truncated
         assert [event.id.number for event in page.events] == [12]
+
+
+# Progress
+
+
+async def say_progress(worker: Worker, job_id: str, *values: int) -> None:
+    """Let a job say how far it is."""
+    emissions = [Emission("progress", b"%d" % value, durable=False) for value in values]
+    await worker.engine.emit(worker.claims[job_id], job_id, emissions)
+
+
+async def test_progress_is_told_once() -> None:
+    """Progress is news when it has changed, with events or alone; else it is not told again."""
+    worker = await Worker().open()
+    await worker.enqueue("a")
+    await worker.claim()
+    await say_progress(worker, "a", 1, 2)
+    with Reader(worker.engine, {"a": BEGINNING}) as reader:
+
+        async def news() -> list[Any]:
+            pages = await reader.read()
+            return [([event.type for event in page.events], page.progress) for _, page in pages]
+
+        assert await news() == [(["started"], b"2")]
+        await worker.say("a", 1)
+        assert await news() == [(["output"], None)]
+        await say_progress(worker, "a", 2)
+        assert await news() == []
+        await say_progress(worker, "a", 3)
+        assert await news() == [([], b"3")]
+        assert reader.cursors == {"a": EventId(1, 2)}
+        await worker.say("a", 2)
+        await say_progress(worker, "a", 4)
+        assert await news() == [(["output"], b"4")]
+        await say_progress(worker, "a", 5)
+        await worker.end("a")
+        assert await news() == [(["succeeded"], None)]  # that of an ended job is no news
+
+
+async def test_progress_of_several() -> None:
+    """Each job's progress is compared with its own, and each reader's with what he was told."""
+    worker = await Worker().open(limit=None)
+    await worker.enqueue("a", "b")
+    await worker.claim()
+    places = {"a": EventId(1, 1), "b": EventId(1, 1)}
+    with Reader(worker.engine, places) as reader:
+        await say_progress(worker, "a", 1)
+        await say_progress(worker, "b", 1)
+        assert [page.progress for _, page in await reader.read()] == [b"1", b"1"]
+        with Reader(worker.engine, places) as late:
+            assert [page.progress for _, page in await late.read()] == [b"1", b"1"]
+
+
+async def test_follow_yields_progress() -> None:
+    """Who follows gets a page for what is new, be it progress alone."""
+    worker = await Worker().open()
+    await worker.enqueue("a")
+    await worker.claim()
+    pages = follow(worker.engine, "a")
+    assert (await anext(pages)).progress is None
+    for value in (1, 2):
+        waiting = asyncio.create_task(anext(pages))
+        await asyncio.sleep(0)
+        await say_progress(worker, "a", value)
+        page = await waiting
+        assert (list(page.events), page.progress, page.ended) == ([], b"%d" % value, False)
+    await worker.end("a")
+
+    assert [(len(page.events), page.progress, page.ended) async for page in pages] == [
+        (1, None, True)
+    ]
+
+
+# outputs
+
+
+TRICKY = ['{"x":1,"data":2}', {"x": 1, "data": [',"data":']}, ',"data":', None]
+
+
+async def test_outputs() -> None:
+    """What a job has put out is a list, whatever is in it; what else it said is not in there."""
+    worker = await Worker().open()
+    await worker.enqueue("a")
+    await worker.claim()
+    assert (await outputs(worker.engine, "a")).body == b"[]"
+    for index, value in enumerate(TRICKY):
+        fields = b'{"index":%d,"data":%b}' % (index, orjson.dumps(value))
+        log = Emission("log", b'{"level":"info","message":"a","data":0}')
+        emissions = [Emission("output", fields), log]
+        await worker.engine.emit(worker.claims["a"], "a", emissions)
+    await say_progress(worker, "a", 1)
+    content = await outputs(worker.engine, "a")
+
+    assert orjson.loads(content.body) == TRICKY
+    assert content.is_json
+    assert not content.truncated
+
+
+@pytest.mark.parametrize("bound", [{"max_log_events": 3}, {"max_log_bytes": 100}])
+async def test_outputs_that_the_log_did_not_keep(bound: dict[str, int]) -> None:
+    """A list with gaps helps nobody: it is null, and says that it is."""
+    worker = await Worker().open(**bound)
+    await worker.enqueue("a")
+    await worker.claim()
+    await worker.say("a", 1)
+    assert (await outputs(worker.engine, "a")).body == b"[1]"
+    await worker.say("a", 2, 3, 4)
+    content = await outputs(worker.engine, "a")
+
+    assert (content.body, content.truncated) == (b"null", True)
+    assert (await outputs(worker.engine, "x")).truncated  # known no more
 
 
 # ended

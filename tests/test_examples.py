@@ -25,8 +25,9 @@ async def test_every_example_is_run_here() -> None:
     source = Path(__file__).read_text()
     run = set(re.findall(r'"examples/(\w+\.py)"', source))
 
-    # What the demo's page shows is part of the demo.
-    assert {path.name for path in EXAMPLES.glob("*.py")} - {"demo_pictures.py"} == run
+    # What the demo's pages show is part of the demo.
+    parts = {"demo_batches.py", "demo_pictures.py"}
+    assert {path.name for path in EXAMPLES.glob("*.py")} - parts == run
 
 
 async def test_hello_is_as_short_as_promised(server_process: Any, http: ClientSession) -> None:
@@ -142,14 +143,26 @@ async def test_demo(server_process: Any, http: ClientSession) -> None:
         about = await response.json()
     picture = await sample(http, url, about)
     async with http.post(f"{url}/ocr", data=form_of(picture), headers=WAIT) as response:
-        lines = [line["text"] for line in (await response.json())["lines"]]
+        found, *read = await response.json()
+        lines = [line["text"] for line in read]
     async with http.post(f"{url}/ocr", data=form_of(b"no picture"), headers=WAIT) as response:
         assert (response.status, (await response.json())["code"]) == (422, "job_failed")
 
+    assert (found["width"], found["height"]) == (640, 336)
     if about["reads"]:
         assert lines == ["HARBOUR", "Ferry 300 m", "Old Town 1.2 km"]
     else:
-        assert lines == ["PNG, 640 × 336 pixels"]
+        assert lines == ["PNG, 640 × 336 pixels", f"{len(picture):,} bytes"]
+
+    async with http.get(f"{url}/batches") as response:
+        assert "/queue/client.js" in await response.text()
+    script = b"#!/bin/sh\nfor name in one two; do\n  echo $name | sort\ndone\n"
+    answers = await asyncio.gather(
+        *(what_is(http, f"{url}/types", content) for content in (script, picture, b"", b"no"))
+    )
+    kinds = ["Shell script", "PNG image"] if about["knows_types"] else ["Script", "PNG image"]
+    assert [one["type"] for one in answers[:2]] == kinds
+    assert len({one["call"] for one in answers}) < len(answers)
 
     # Native code that still runs in a thread must not abort the interpreter at its exit.
     for _ in range(5):
@@ -167,8 +180,54 @@ async def sample(http: ClientSession, url: str, about: Any) -> bytes:
         return await response.read()
 
 
+async def what_is(http: ClientSession, url: str, content: bytes) -> Any:
+    """What a file is said to be, and by which call."""
+    form = FormData()
+    form.add_field("file", content, filename="a")
+    async with http.post(url, data=form, headers=WAIT) as response:
+        return await response.json()
+
+
 def form_of(image: bytes) -> FormData:
     """A form with one file, as the page sends it."""
     form = FormData()
     form.add_field("image", image, filename="a.png", content_type="image/png")
     return form
+
+
+async def test_generator(server_process: Any, http: ClientSession) -> None:
+    """A story comes word by word, and its result is all of them."""
+    _, url = await server_process("examples/generator.py")
+
+    body = {"about": "a train", "words": 3}
+    async with http.post(f"{url}/story", json=body, headers=SSE) as response:
+        events = [event async for event in read_events(response)]
+
+    words = [event.data["data"] for event in events if event.event == "output"]
+    assert words == events[-1].data["result"] == ["Once", "upon", "a"]
+
+
+async def test_batch(server_process: Any, http: ClientSession) -> None:
+    """Jobs that come together get their own answers; one of them may fail alone."""
+    _, url = await server_process("examples/batch.py")
+
+    async def shout(text: str) -> tuple[int, Any]:
+        url_of = f"{url}/shout"
+        async with http.post(url_of, json={"texts": text}, headers=WAIT) as response:
+            return response.status, await response.json()
+
+    (_, one), (status, problem), (_, two) = await asyncio.gather(*map(shout, ("one", "", "two")))
+
+    assert (one, two, status, problem["detail"]) == ("ONE", "TWO", 422, "Nothing to shout.")
+
+
+async def test_progress(server_process: Any, http: ClientSession) -> None:
+    """How far it is, and what it logs, are told."""
+    _, url = await server_process("examples/progress.py")
+
+    async with http.post(f"{url}/denoise", json={"steps": 2}, headers=SSE) as response:
+        events = [event async for event in read_events(response)]
+
+    steps = [event.data["step"] for event in events if event.event == "progress"]
+    assert steps in ([0, 1], [0])  # the second may be so soon that the end overtakes it
+    assert [event.event for event in events][-2:] == ["log", "succeeded"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -16,6 +16,8 @@ from hypothesis import given, strategies as st
 import aioqueue
 from aioqueue._errors import ConfigurationError, Refused
 from aioqueue._parameters import Received, Signature
+from aioqueue._running import Batch
+from tests.stage import new_job
 
 if TYPE_CHECKING:
     from nowhere import Missing
@@ -333,6 +335,159 @@ def test_a_method() -> None:
     with pytest.raises(Refused, match=r"^this is not a parameter here\.$"):
         signature.payload_of(Received(json=b'{"a":1,"this":2}'))
     assert signature.payload_of_call([1], {"b": 2}) == payload
+
+
+# Batches
+
+
+def run_batch(function: Callable[..., Any], /, *received: Received) -> Any:
+    """What a batch function answers to these requests, by way of their payloads."""
+    signature = Signature(function, method=False, batch=True)
+    payloads = [signature.payload_of(each) for each in received]
+    batch = Batch([new_job(str(number)) for number in range(len(payloads))])
+    positional, named = signature.batch_arguments(payloads, batch)
+    return function(*positional, **named)
+
+
+def test_a_batch() -> None:
+    """Each argument is a list with a place for each job, whose default is the item's."""
+
+    def make(a: list[int], /, item: list[Item], b: list[Any] = "x", *, c: list[str | None]) -> Any:
+        return a, item, b, c
+
+    assert run_batch(
+        make,
+        Received(json=b'{"a":1,"item":{"name":"n"},"b":[2],"c":null}'),
+        Received(path={"a": "2"}, json=b'{"item":{"name":"m","count":2},"c":"c"}'),
+    ) == ([1, 2], [Item("n"), Item("m", 2)], [[2], "x"], [None, "c"])
+
+
+def test_lists_in_a_batch() -> None:
+    """A list of lists takes a list of each job, and bare lists take anything."""
+
+    def find(tags: list[list[str]], extra: list = (), other=None) -> Any:
+        return tags, extra, other
+
+    assert run_batch(
+        find,
+        Received(query=[("tags", "a"), ("tags", "b")]),
+        Received(json=b'{"tags":[],"extra":{"a":1},"other":[1]}'),
+    ) == ([["a", "b"], []], [(), {"a": 1}], [None, [1]])
+
+
+@pytest.mark.parametrize("place", ["positional", "keyword", "unannotated"])
+def test_the_jobs_of_a_batch(place: str) -> None:
+    """The jobs are a list too, and no client fills their place."""
+
+    def positional(jobs: list[aioqueue.Job], a: list[int], /) -> Any:
+        return jobs, a
+
+    def keyword(a: list[int], *, jobs: list[aioqueue.Job] = aioqueue.JOB) -> Any:
+        return jobs, a
+
+    def unannotated(a, jobs=aioqueue.JOB) -> Any:
+        return jobs, a
+
+    function = locals()[place]
+    jobs, a = run_batch(function, Received(json=b'{"a":1}'), Received(json=b'{"a":2}'))
+    assert ([job.id for job in jobs], a) == (["0", "1"], [1, 2])
+    with pytest.raises(Refused, match="jobs is not a parameter here"):
+        run_batch(function, Received(json=b'{"a":1,"jobs":[]}'))
+
+
+def test_what_is_wrong_with_one_job_of_a_batch() -> None:
+    """A job sends an item, not a list, and is told so in its own words."""
+
+    def make(a: list[int], b: list[bytes] = b"") -> None: ...
+
+    signature = Signature(make, method=False, batch=True)
+    with pytest.raises(Refused, match=r"^a must be a whole number, not an array\.$"):
+        signature.payload_of(Received(json=b'{"a":[1]}'))
+    with pytest.raises(Refused, match=r"^a is missing\.$"):
+        signature.payload_of(Received(files=[("b", b"1")]))
+    with pytest.raises(TypeError, match="make: a must be a whole number, not an array"):
+        signature.payload_of_call([[1]], {})
+    assert signature.takes_files
+
+
+def test_the_whole_body_of_a_batch() -> None:
+    """`Annotated[list[T], Body]` is a list of whole bodies."""
+
+    def total(data: Annotated[list[list[int]], aioqueue.Body]) -> Any:
+        return data
+
+    def size(data: Annotated[list[bytes], aioqueue.Body]) -> Any:
+        return data
+
+    assert run_batch(total, Received(json=b"[1,2]"), Received(json=b"[]")) == [[1, 2], []]
+    assert run_batch(size, Received(whole=b"1"), Received(whole=b"")) == [b"1", b""]
+    assert Signature(size, method=False, batch=True).takes_any_body
+
+
+def _open_batch(a: list[int], **more) -> None: ...
+
+
+def _one(a: list[int], b: int) -> None: ...
+
+
+def _sequence(a: Sequence[int]) -> None: ...
+
+
+def _maybe_list(a: list[int] | None = None) -> None: ...
+
+
+def _one_job(a: list[int], b: aioqueue.Job) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("function", "name"),
+    [(_open_batch, "more"), (_one, "b"), (_sequence, "a"), (_maybe_list, "a"), (_one_job, "b")],
+)
+def test_a_batch_function_that_takes_no_lists(function: Callable[..., Any], name: str) -> None:
+    """Each parameter of a batch function is a list; what is none is named."""
+    message = f"{function.__name__}: a batch function takes lists .*, so declare {name}: list"
+    with pytest.raises(ConfigurationError, match=message):
+        Signature(function, method=False, batch=True)
+
+
+class Odd(Exception): ...
+
+
+@pytest.mark.parametrize(
+    ("returns", "batch", "expected"),
+    [
+        (int, False, int),
+        (list[int], False, list[int]),
+        (Iterator[int], False, list[int]),
+        (AsyncIterator[Item], False, list[Item]),
+        (Generator[int, None, str], False, list[int]),
+        (AsyncGenerator[int, None], False, list[int]),
+        (Iterator, False, list[Any]),
+        (list[int], True, int),
+        (Sequence[Item], True, Item),
+        (list, True, Any),
+        (Any, True, Any),
+        (list[int | None], True, int | None),
+        (list[Item | Exception], True, Item),
+        (list[int | ValueError | Odd | None], True, int | None),
+        (list[Odd], True, Any),
+        (Iterator[list[int]], True, list[int]),
+        (AsyncIterator[list[Item]], True, list[Item]),
+        (Generator[list[Item | BaseException], None, None], True, list[Item]),
+        (Iterator[list[list[int]]], True, list[list[int]]),
+        (Iterator[list], True, list[Any]),
+        (AsyncGenerator, True, list[Any]),
+    ],
+    ids=str,
+)
+def test_the_type_of_a_result(returns: Any, batch: bool, expected: Any) -> None:
+    """A generator's result is a list; that of a job in a batch is one entry, if no exception."""
+
+    def function() -> None: ...
+
+    function.__annotations__["return"] = returns
+
+    assert Signature(function, method=False, batch=batch).returns == expected
 
 
 # What can't start

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -46,18 +47,22 @@ async def test_the_other_snippets_run(serve: Any, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(time, "sleep", lambda seconds: None)
     names: dict[str, Any] = {"__name__": "readme"}
     exec(SNIPPETS[0], names)
-    names |= {"Literal": Literal, "picture": b"...", "app": web.Application()}
+    names |= {"Literal": Literal, "Iterator": Iterator, "picture": b"..."}
+    names["app"] = web.Application()
     *functions, from_code = SNIPPETS[1:]
     for snippet in functions:
         exec(snippet, names)
     names["app"].add_routes([web.post("/ocr", names["ocr"]), web.get("/r", names["report"])])
-    names["app"].add_routes([web.post("/resize", names["resize"])])
+    for name in ("resize", "tokens", "embed", "denoise"):
+        names["app"].add_routes([web.post(f"/{name}", names[name])])
     await serve(names["app"])
 
     code = compile(from_code, "README.md", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
     await eval(code, names)
 
     assert names["text"] == {"bytes": 3, "language": "de"}
+    assert await (await names["tokens"].submit("one two")).result() == ["one", "two"]
+    assert await (await names["denoise"].submit()).result() == "done"
 
 
 def test_settings_are_as_the_table_says() -> None:

@@ -19,17 +19,27 @@ export interface JobResource<Result = unknown> {
   /** Seconds to the result: the middle of what is likely, and what nine of ten stay below. */
   eta: number | null;
   eta_high: number | null;
-  progress: unknown;
+  progress: Progress | null;
   cancel_requested: boolean;
   created: string;
   started: string | null;
   finished: string | null;
   expires: string | null;
   result: Result | null;
+  /** Whether a generator put out more than is kept: then its result is null. */
+  truncated?: boolean;
   error: Problem | null;
   /** Instead of a result that is no JSON: `Job.result` fetches it, as a Blob. */
   file?: ResultFile;
   links: { self: string; events: string; result: string };
+}
+
+/** How far a function says it is: a share from 0 to 1, and steps, where it counts any. */
+export interface Progress {
+  progress: number | null;
+  step: number | null;
+  total: number | null;
+  message: string | null;
 }
 
 export interface ResultFile {
@@ -46,7 +56,13 @@ export type JobEvent<Result = unknown> =
   | { type: "position"; job: string; position: number; queue_size: number;
       eta: number | null; eta_high: number | null }
   | { type: "started"; job: string; eta: number | null }
-  | { type: "succeeded"; job: string; result: Result; file?: ResultFile }
+  /** The job runs once more: what it has put out before is void. */
+  | { type: "restarted"; job: string }
+  | ({ type: "progress"; job: string } & Progress)
+  | { type: "log"; job: string; level: string; message: string }
+  /** What a generator yields, counted from 0. */
+  | { type: "output"; job: string; index: number; data: unknown }
+  | { type: "succeeded"; job: string; result: Result; truncated?: boolean; file?: ResultFile }
   | { type: "failed"; job: string; error: Problem }
   | { type: "cancelled"; job: string; reason: string | null }
   /** Made here, not by the server: the connection is lost, or is back. */

@@ -129,6 +129,7 @@ class Job {
     if (id) this._cursor = id;
     if (event.type === "state") this.state = event.state;
     if (event.type === "started") this.state = "running";
+    if (event.type === "restarted") this.#history.length = 0; // what was put out before is void
     if (ENDS.has(event.type)) {
       this.state = event.type;
       this.#end(event);

@@ -85,6 +85,66 @@ async def test_last(bench: Bench) -> None:
     assert [str(place) for place in last] == ["1-0", "1-1", "1-2", "2-2"]
 
 
+# Progress
+
+
+async def progress(bench: Bench, job_id: str, after: EventId = BEGINNING) -> bytes | None:
+    """The newest progress, as a reader who is at this place gets it."""
+    page = await bench.engine.events(job_id, after)
+    assert page is not None
+    return page.progress
+
+
+async def say_progress(bench: Bench, job_id: str, *values: int) -> None:
+    """Let a job say how far it is."""
+    emissions = [Emission("progress", b'{"progress":%d}' % one, durable=False) for one in values]
+    await bench.engine.emit(bench.claims[job_id], job_id, emissions)
+
+
+async def test_progress(bench: Bench) -> None:
+    """A page has the newest progress, whenever it was said, and none before that."""
+    await bench.add_all("1 2")
+    assert await progress(bench, "1") is None
+    await bench.start(batch=2)
+    await bench.emit("1", "output")
+    assert await progress(bench, "1") is None
+
+    await say_progress(bench, "1", 1)
+    assert await progress(bench, "1") == b'{"progress":1}'
+    await say_progress(bench, "1", 2, 3)
+    await bench.emit("1", "output", "log")
+    for after in (BEGINNING, EventId(1, 2), EventId(1, 4)):  # from the start, and from the end
+        assert await progress(bench, "1", after) == b'{"progress":3}'
+    assert await progress(bench, "2") is None
+
+
+async def test_progress_of_the_next_attempt(bench: Bench) -> None:
+    """What an older attempt said of its progress is gone with it."""
+    await bench.add("1")
+    await bench.start()
+    await say_progress(bench, "1", 1)
+    await bench.release("1")
+    assert await progress(bench, "1") is None
+    await bench.start()
+    assert await progress(bench, "1") is None
+    assert (await bench.snapshot("1")).progress is None
+
+    await say_progress(bench, "1", 2)
+    assert await progress(bench, "1", EventId(1, 1)) == b'{"progress":2}'
+
+
+async def test_progress_is_not_in_the_ring(open_bench: OpenBench) -> None:
+    """Progress pushes nothing out of the log, and is not pushed out."""
+    bench = await open_bench(retention=Retention(max_log_events=2, max_log_bytes=200))
+    await bench.add("1")
+    await bench.start()
+    await say_progress(bench, "1", *range(100))
+    assert await bench.log("1") == ["1-1 started"]
+    await bench.emit("1", "output", "output", "output")
+
+    assert await progress(bench, "1") == b'{"progress":99}'
+
+
 # Reading on
 
 

@@ -6,7 +6,7 @@ and that is an error too.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from typing import Annotated, Any, Literal, assert_type
 
 import attrs
@@ -216,3 +216,80 @@ aioqueue.middleware(owner=owner)  # type: ignore[call-arg]
 
 if __name__ == "__main__":
     aioqueue.run_app(app, port=8080, host=None)
+
+
+# Generators and batches
+
+
+@aioqueue.queued
+def words(text: str) -> Iterator[str]:
+    """Yield in a thread."""
+    yield text
+
+
+@aioqueue.queued(track_tqdm=True, capture_logs=True, time_limit=9)
+async def lines(text: str) -> AsyncIterator[Words]:
+    """Yield on the loop."""
+    yield Words([text])
+
+
+@aioqueue.queued(batch=True, max_batch_size=8, batch_timeout=0.1)
+def embed(texts: list[str]) -> list[int]:
+    """Take many jobs at once."""
+    return [len(text) for text in texts]
+
+
+@aioqueue.queued(batch=True)
+async def embed_on_the_loop(texts: list[bytes]) -> list[int]:
+    """The same, on the loop."""
+    return [len(text) for text in texts]
+
+
+@aioqueue.queued(batch=True)
+def embed_bit_by_bit(texts: list[str]) -> Iterator[list[int]]:
+    """The same, and each entry of a list goes to its job."""
+    yield [len(text) for text in texts]
+
+
+@aioqueue.queued(batch=True)
+def two_lists(texts: list[str], languages: list[str]) -> list[int]:
+    """What has several parameters is not checked."""
+    return [len(text) for text in texts]
+
+
+aioqueue.queued(batch=False, batch_timeout=1)  # type: ignore[call-overload]
+
+
+async def submit_them() -> None:
+    """A generator's result is a list; a batch's job sends and gets one entry."""
+    assert_type(await words.submit("a"), JobHandle[list[str]])
+    assert_type(await lines.submit("a"), JobHandle[list[Words]])
+    assert_type(await embed.submit("a"), JobHandle[int])
+    assert_type(await embed_on_the_loop.submit(b"a"), JobHandle[int])
+    assert_type(await embed_bit_by_bit.submit("a"), JobHandle[list[int]])
+    assert_type(await two_lists.submit("a", "en"), JobHandle[Any])
+    await embed.submit(["a"])  # type: ignore[arg-type]
+
+
+# What it says, and when it has ended
+
+
+def say(job: aioqueue.Job) -> None:
+    """Any number, any object as a line."""
+    job.progress(0.5)
+    job.progress(1, 2, "half")
+    job.log("text", level="warning")
+    for page in aioqueue.tqdm([1, 2], desc="pages"):
+        print(page)
+
+
+async def finished(job: aioqueue.FinishedJob) -> None:
+    """Everything that is known of an ended job."""
+    assert_type(job.owner, str | None)
+    assert_type(job.started, float | None)
+    assert_type(job.finished, float)
+    assert_type(job.error, Mapping[str, Any] | None)
+
+
+aioqueue.queued(on_finish=finished)
+aioqueue.queued(on_finish=1)  # type: ignore[call-overload]

@@ -1,4 +1,4 @@
-"""The command line: ``python -m benchmarks [overhead|viral|all]``."""
+"""The command line: ``python -m benchmarks [overhead|viral|functions|all]``."""
 
 import argparse
 import signal
@@ -10,13 +10,21 @@ import attrs
 import orjson
 import uvloop
 
-from benchmarks import overhead, viral
+from benchmarks import batches, overhead, saying, streams, viral
 from benchmarks.contest import Contest, Outcome
 from benchmarks.process import Cores, ServerFailed, pin_load, raise_file_limit
 from benchmarks.progress import Progress
 from benchmarks.report import versions
 
-PEERS = [peer.name for peer in (*overhead.PEERS, *viral.PEERS)]
+FUNCTIONS = (streams.contest(1), streams.contest(100), batches.contest(), saying.contest())
+PEERS = [
+    peer.name
+    for peer in (
+        *overhead.PEERS,
+        *viral.PEERS,
+        *(peer for contest in FUNCTIONS for peer in contest.peers),
+    )
+]
 
 
 def main() -> int:
@@ -45,12 +53,15 @@ def main() -> int:
     return int(any(any(outcome.failures()) for outcome in outcomes))
 
 
+SCENARIOS = ["overhead", "viral", "functions", "all"]
+
+
 def parse_arguments() -> argparse.Namespace:
     """Return the options, with the defaults of the quick or of the full run filled in."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks", description="Measure aioqueue against its peers."
     )
-    parser.add_argument("scenario", nargs="?", choices=["overhead", "viral", "all"], default="all")
+    parser.add_argument("scenario", nargs="?", choices=SCENARIOS, default="all")
     parser.add_argument(
         "--quick", action="store_true", help="3 rounds, 1000 users: less than three minutes"
     )
@@ -86,6 +97,8 @@ def chosen_contests(options: argparse.Namespace) -> list[Contest]:
         contests.append(overhead.contest())
     if options.scenario in ("viral", "all"):
         contests += [viral.contest(users) for users in options.users]
+    if options.scenario == "functions":
+        contests += FUNCTIONS
     contests = [contest.between(options.peers) for contest in contests]
     return [contest for contest in contests if contest.peers]
 

@@ -182,7 +182,7 @@ async def press_together(
     """
     gone = Countdown(count)
     users = [User(request, gone.step) for _ in range(count)]
-    return await _connect(port, users, gone, seconds), users
+    return await connect(port, users, gone, seconds), users
 
 
 async def keep_busy(
@@ -195,7 +195,7 @@ async def keep_busy(
     """Send `requests` over `connections` that live on; return the seconds that took."""
     gone = Countdown(connections)
     clients = [Regular(requests, on_response, gone.step) for _ in range(connections)]
-    began = await _connect(port, clients, gone, seconds)
+    began = await connect(port, clients, gone, seconds)
     return time.perf_counter() - began
 
 
@@ -221,11 +221,11 @@ class Countdown:
             self.over.set()
 
 
-async def _connect(port: int, clients: Sequence[Client], gone: Countdown, seconds: float) -> float:
+async def connect(port: int, clients: Sequence[Client], gone: Countdown, seconds: float) -> float:
     """Connect all `clients` at once and wait until they have left; return when that began."""
     loop = asyncio.get_running_loop()
 
-    async def connect(client: Client) -> None:
+    async def one(client: Client) -> None:
         await loop.create_connection(lambda: client, HOST, port)
 
     gc.collect()
@@ -233,7 +233,7 @@ async def _connect(port: int, clients: Sequence[Client], gone: Countdown, second
     began = time.perf_counter()
     try:
         async with asyncio.timeout(seconds):
-            await asyncio.gather(*map(connect, clients))
+            await asyncio.gather(*map(one, clients))
             await gone.over.wait()
     except TimeoutError:
         for client in clients:

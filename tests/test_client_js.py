@@ -8,7 +8,7 @@ import re
 import shutil
 import threading
 import zlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -304,6 +304,45 @@ async def test_a_cut_connection_loses_and_repeats_nothing(serve: Any, script: An
         rest = [await program.hear() for _ in range(3)]
 
     assert rest == ["state", "succeeded", "done"]
+
+
+async def test_outputs_come_once(serve: Any, script: Any) -> None:
+    """What a generator says is told as it comes, each once, also over a lost connection."""
+    gate = threading.Event()
+
+    @aioqueue.queued(name="count")
+    def count(job: aioqueue.Job = aioqueue.JOB) -> Iterator[int]:
+        yield 0
+        job.progress(1, 3, "counting")
+        job.log("half way")
+        yield 1
+        gate.wait(10)
+        yield 2
+
+    url = await serve(app_of(web.post("/count", count)))
+    async with Relay(port_of(url)) as relay:
+        program = await script(
+            relay.url,
+            """
+            timing.slowest = 200;
+            const job = submit(`${url}/count`);
+            for await (const event of job) {
+              if (event.type === "output") say(event.data);
+              if (event.type === "log") say(event.message);
+              if (event.type === "progress") say([event.step, event.total, event.message]);
+            }
+            say(await job.result);
+            """,
+        )
+        heard = [await program.hear() for _ in range(4)]
+        relay.cut()
+        gate.set()
+        rest = [await program.hear() for _ in range(2)]
+
+    progress = [1, 3, "counting"]
+    assert [one for one in heard if one != progress] == [0, "half way", 1]
+    assert progress in heard
+    assert rest == [2, [0, 1, 2]]
 
 
 async def test_a_lost_answer_does_not_run_the_job_twice(serve: Any, script: Any) -> None:

@@ -60,7 +60,8 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert file.exists(), target
         if anchor:
             headings = re.findall(r"^#+ (.+)$", file.read_text(), re.M)
-            assert anchor in [heading.lower().replace(" ", "-") for heading in headings]
+            slugs = [re.sub(r"[^\w -]", "", heading.lower()) for heading in headings]
+            assert anchor in [slug.replace(" ", "-") for slug in slugs]
 
 
 def test_every_page_is_in_the_contents() -> None:

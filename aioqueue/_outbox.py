@@ -74,6 +74,7 @@ class Outbox:
         "_calling",
         "_closed",
         "_dropped",
+        "_due",
         "_emit",
         "_lock",
         "_loop",
@@ -102,6 +103,7 @@ class Outbox:
         self._closed = False
         self._progress: dict[str, Progress] = {}
         self._noted = False  # whether the loop knows that there is progress
+        self._due = False  # whether it is time for its news
         self._sent_at = -_PROGRESS_SECONDS
         self._timer: asyncio.TimerHandle | None = None
         self._turn: asyncio.Lock | None = None
@@ -166,9 +168,13 @@ class Outbox:
     def _send_progress_soon(self) -> None:
         left = self._sent_at + _PROGRESS_SECONDS - self._loop.time()
         if left > 0 and not self._closed:
-            self._timer = self._loop.call_later(left, self._send_soon)
+            self._timer = self._loop.call_later(left, self._send_progress)
         else:
-            self._send_soon()
+            self._send_progress()
+
+    def _send_progress(self) -> None:
+        self._due = True
+        self._send_soon()
 
     def _send_soon(self) -> None:
         if self._sender is None and not self._closed:
@@ -195,14 +201,15 @@ class Outbox:
         for job_id, count in dropped.items():
             fields = {"level": "warning", "message": f"{count} lines were dropped here."}
             taken.setdefault(job_id, []).append(Emission("log", orjson.dumps(fields)))
-        self._noted = False
-        for job_id in list(self._progress):
-            taken.setdefault(job_id, []).append(self._progress.pop(job_id).emission())
-            self._sent_at = self._loop.time()
+        if self._due:  # else the loop will come back for it
+            self._due = self._noted = False
+            for job_id in list(self._progress):
+                taken.setdefault(job_id, []).append(self._progress.pop(job_id).emission())
+                self._sent_at = self._loop.time()
         return taken
 
     async def flush(self) -> None:
-        """Hand everything over that was said so far."""
+        """Hand everything over that was said so far; progress only when it is time for it."""
         if self._turn is None:
             self._turn = asyncio.Lock()
         async with self._turn:  # what was said first is handed over first
@@ -220,6 +227,7 @@ class Outbox:
 
     async def close(self) -> None:
         """Hand over the rest, and take nothing more."""
+        self._due = True
         if self._said or self._dropped or self._progress or self._sender is not None:
             await self.flush()
         self.discard()

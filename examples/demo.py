@@ -5,45 +5,70 @@ import contextlib
 import logging
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import demo_batches
 import demo_pictures
 from aiohttp import web
 
 import aioqueue
 
-PAGE = Path(__file__).with_name("demo.html")
+HERE = Path(__file__).parent
+FILES = {"/": "demo.html", "/batches": "batches.html", "/demo.css": "demo.css"}
 
 try:
     import cv2
     import numpy
     import onnxruntime  # noqa: F401
     from rapidocr import RapidOCR
+    from rapidocr.main import RapidOCRError
+    from rapidocr.utils.process_img import map_boxes_to_original
 except ImportError as error:
     RapidOCR = None
     missing = str(error)
 
 
 @aioqueue.queued(concurrency_limit=1, max_size=200, max_body_size=20_000_000)
-def read_text(image: bytes, job: aioqueue.Job = aioqueue.JOB) -> dict[str, Any]:
-    """Find the lines of text in a picture, and where they are."""
+def read_text(image: bytes, job: aioqueue.Job = aioqueue.JOB) -> Iterator[dict[str, Any]]:
+    """Find where the text of a picture is, then read it line by line."""
     if RapidOCR is None:
-        time.sleep(1)  # as long as the model takes
-        return demo_pictures.describe(image)
+        found, *lines = demo_pictures.describe(image)
+        yield found
+        for number, line in enumerate(lines):
+            job.progress(number, len(lines), "describing")
+            time.sleep(0.5)  # together as long as the model takes
+            yield line
+        return
     pixels = pixels_of(image)
-    job.raise_if_cancelled()
-    found = job.app[MODEL](pixels)
     height, width = pixels.shape[:2]
-    lines = [] if found.txts is None else zip(found.txts, found.scores, found.boxes, strict=True)
-    return {
-        "width": width,
-        "height": height,
-        "lines": [
-            {"text": text, "score": round(float(score), 3), "box": box.round().tolist()}
-            for text, score, box in lines
-        ],
-    }
+    model = job.app[MODEL]
+    job.progress(0, message="finding the text")
+    boxes, pieces = find_lines(model, pixels)
+    yield {"width": width, "height": height, "boxes": boxes}
+    for number, (box, piece) in enumerate(zip(boxes, pieces, strict=True)):
+        job.progress(number, len(boxes), "reading")
+        text, score = read_line(model, piece)
+        if text.strip() and score >= model.text_score:
+            yield {"text": text, "score": round(score, 3), "box": box}
+
+
+def find_lines(model: Any, pixels: Any) -> tuple[list[Any], list[Any]]:
+    """Where the lines are, from top to bottom, and a piece of the picture for each."""
+    smaller, steps = model.preprocess_img(pixels)
+    try:
+        pieces, found = model.detect_and_crop(smaller, steps)
+    except RapidOCRError:  # there are none
+        return [], []
+    return map_boxes_to_original(found.boxes, steps, *pixels.shape[:2]).round().tolist(), pieces
+
+
+def read_line(model: Any, piece: Any) -> tuple[str, float]:
+    """Turn a piece the right way up, and read it."""
+    upright, _ = model.cls_and_rotate([piece])
+    read = model.recognize_txt(upright)
+    return read.txts[0], float(read.scores[0])
 
 
 MODEL: web.AppKey[Any] = web.AppKey("model")
@@ -81,13 +106,20 @@ def warm_model() -> Any:
 
 
 async def page(request: web.Request) -> web.FileResponse:
-    """Show the page."""
-    return web.FileResponse(PAGE, headers={"Referrer-Policy": "no-referrer"})
+    """Show one of the pages."""
+    headers = {"Referrer-Policy": "no-referrer"}
+    return web.FileResponse(HERE / FILES[request.path], headers=headers)
 
 
 async def about(request: web.Request) -> web.Response:
-    """Tell the page what it can promise."""
-    return web.json_response({"reads": RapidOCR is not None, "samples": demo_pictures.NAMES})
+    """Tell the pages what they can promise."""
+    return web.json_response(
+        {
+            "reads": RapidOCR is not None,
+            "samples": demo_pictures.NAMES,
+            "knows_types": demo_batches.Magika is not None,
+        }
+    )
 
 
 async def sample(request: web.Request) -> web.Response:
@@ -101,13 +133,15 @@ async def sample(request: web.Request) -> web.Response:
 app = web.Application()
 app.add_routes(
     [
-        web.get("/", page),
+        *(web.get(path, page) for path in FILES),
         web.get("/about", about),
         web.get(r"/samples/{number:\d+}.png", sample),
         web.post("/ocr", read_text),
+        web.post("/types", demo_batches.what_is_it),
+        web.post("/types/singly", demo_batches.one_at_a_time),
     ]
 )
-app.on_startup.append(load_model)
+app.on_startup.extend([demo_batches.load_model, load_model])
 aioqueue.setup(app)
 
 if __name__ == "__main__":

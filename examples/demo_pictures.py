@@ -20,6 +20,19 @@ PICTURES = {
     ),
     "Sign": ("#14532d", "#ffffff", ["HARBOUR", "Ferry 300 m", "Old Town 1.2 km"]),
     "Note": ("#fff3bf", "#3b2f0b", ["Dear Ann,", "the train left on time.", "See you at nine."]),
+    "Board": (
+        "#12263f",
+        "#ffd866",
+        [
+            "DEPARTURES",
+            "08:05  Harbour",
+            "08:12  Old Town",
+            "08:20  Airport",
+            "08:31  University",
+            "08:40  Lake Side",
+            "08:44  Mill Road",
+        ],
+    ),
 }
 NAMES = list(PICTURES) if Image else []
 
@@ -38,20 +51,17 @@ def draw(number: int) -> bytes:
     return data.getvalue()
 
 
-def describe(image: bytes) -> dict[str, Any]:
+def describe(image: bytes) -> list[dict[str, Any]]:
     """Say how large a picture is, from its first bytes: what is done where no model runs."""
     if image.startswith(b"\x89PNG\r\n\x1a\n") and len(image) > 24:
-        width, height = struct.unpack(">II", image[16:24])
-        return described("PNG", width, height)
-    if image.startswith(b"\xff\xd8"):
-        return described("JPEG", *jpeg_size(image))
-    raise aioqueue.JobError("Without its model the demo knows PNG and JPEG only.", status=422)
-
-
-def described(kind: str, width: int, height: int) -> dict[str, Any]:
-    """Put it into the form of what the model finds."""
-    text = f"{kind}, {width} × {height} pixels"
-    return {"width": width, "height": height, "lines": [{"text": text, "score": 1, "box": None}]}
+        kind, (width, height) = "PNG", struct.unpack(">II", image[16:24])
+    elif image.startswith(b"\xff\xd8"):
+        kind, (width, height) = "JPEG", jpeg_size(image)
+    else:
+        raise aioqueue.JobError("Without its model the demo knows PNG and JPEG only.", status=422)
+    lines = [f"{kind}, {width} × {height} pixels", f"{len(image):,} bytes"]
+    found = {"width": width, "height": height, "boxes": []}
+    return [found, *({"text": line, "score": 1, "box": None} for line in lines)]
 
 
 def jpeg_size(image: bytes) -> tuple[int, int]:

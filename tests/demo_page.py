@@ -48,12 +48,20 @@ def all_done(page: Page, count: int) -> None:
 
 
 def upload(page: Page) -> None:
-    """Choose a picture, get its text and its boxes; then a file that is none."""
+    """Choose a picture, get its text line by line, and its boxes; then a file that is none."""
     with urllib.request.urlopen(page.url + "samples/2.png") as response:
         picture = response.read()
     file = {"name": "sign.png", "mimeType": "image/png", "buffer": picture}
+    page.evaluate(
+        """() => new MutationObserver((changes) => {
+          for (const { target, addedNodes } of changes) {
+            if (target.localName === "pre") (window.texts ??= []).push(addedNodes[0].data);
+          }
+        }).observe(document.getElementById("jobs"), { childList: true, subtree: true })"""
+    )
     page.set_input_files("#files", file)  # type: ignore[arg-type]
     all_done(page, 1)
+    say(page.evaluate("window.texts"))
     say([page.locator("li pre").text_content(), page.locator("li polygon").count()])
     file = {"name": "words.txt", "mimeType": "text/plain", "buffer": b"no picture"}
     page.set_input_files("#files", file)  # type: ignore[arg-type]
@@ -127,27 +135,75 @@ def event_source(page: Page) -> None:
     )
 
 
+def batches(page: Page) -> None:
+    """On the other page, have the types of 64 files told, then each with a call of its own."""
+    page.click("nav a:has-text('Batches')")
+    for button in ("#samples", "#again"):
+        page.click(button)
+        page.wait_for_selector("#status:has-text('in line')")
+        all_done(page, 64)
+        page.wait_for_selector("#status:has-text('All done.')")
+    types = """
+        Object.fromEntries([...document.querySelectorAll("li")].map((li) =>
+          [li.querySelector(".name span").textContent, li.querySelector(".type").textContent]))
+    """
+    say(page.evaluate(types))
+    say(page.locator(".way p").all_text_contents())
+    page.reload()
+    page.wait_for_selector("#why")
+    say([page.locator("li.succeeded").count(), *page.locator(".way b").all_text_contents()])
+
+
 def shots(browser: Browser, url: str, folder: Path) -> None:
     """Take the pictures: wide and narrow, light and dark, waiting and done."""
-    for size, width, height in (("wide", 1100, 760), ("narrow", 390, 760)):
+    for size, width, height in (("wide", 1100, 900), ("narrow", 390, 760)):
         for scheme in ("light", "dark"):
             page = browser.new_page(
                 viewport={"width": width, "height": height},
                 color_scheme=scheme,  # type: ignore[arg-type]
             )
+            page.set_default_timeout(120_000)
             page.goto(url)
             page.click("#samples button")
             all_done(page, 1)
             page.screenshot(path=folder / f"demo-{size}-{scheme}-done.png")
             page.click("#crowd")
-            page.wait_for_function("document.querySelectorAll('li.succeeded').length >= 4")
+            wait_and_freeze(page, "li.running .read ~ .read ~ .read ~ :not(.read)", after=4)
+            if size == "narrow":
+                page.evaluate("document.querySelector('#status').scrollIntoView()")
             page.screenshot(path=folder / f"demo-{size}-{scheme}-waiting.png")
+            page.reload()
             all_done(page, 21)
+            page.goto(f"{url}/batches")
+            page.click("#samples")
+            wait_and_freeze(page, "li.queued", after=40)
+            page.screenshot(path=folder / f"batches-{size}-{scheme}-waiting.png")
+            page.reload()
+            all_done(page, 64)
+            page.click("#again")
+            page.wait_for_selector("#why")
+            page.screenshot(path=folder / f"batches-{size}-{scheme}-done.png")
             page.close()
 
 
+def wait_and_freeze(page: Page, selector: str, after: int) -> None:
+    """Wait until so many are done and there is such an element, then stop the picture there."""
+    page.wait_for_function(
+        """([selector, after]) => {
+          if (document.querySelectorAll("li.succeeded").length < after) return false;
+          if (!document.querySelector(selector)) return false;
+          // What the page changes from here on, it changes in what is no longer shown.
+          const old = document.body;
+          old.replaceWith(old.cloneNode(true));
+          document.getElementById = (id) => old.querySelector(`#${id}`);
+          return true;
+        }""",
+        arg=[selector, after],
+    )
+
+
 SCENES: dict[str, Callable[[Page], None]] = {
-    scene.__name__: scene for scene in (upload, reload, cut, stopped, killed, event_source)
+    scene.__name__: scene for scene in (upload, reload, cut, stopped, killed, event_source, batches)
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import re
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -60,10 +61,11 @@ async def demo(start: Callable[[], Awaitable[ServerProcess]]) -> str:
 
 
 async def test_upload(demo: str) -> None:
-    """A picture's text is read through the queue; what is no picture gets a sentence."""
+    """A picture's text is read line by line; what is no picture gets a sentence."""
     seen = [one async for one in play(demo, "upload")]
 
     assert seen == [
+        ["HARBOUR", "HARBOUR\nFerry 300 m", "HARBOUR\nFerry 300 m\nOld Town 1.2 km"],
         ["HARBOUR\nFerry 300 m\nOld Town 1.2 km", 3],
         "This is no picture that can be read.",
         {"errors": []},
@@ -125,3 +127,21 @@ async def test_event_source(demo: str) -> None:
     seen = [one async for one in play(demo, "event_source")]
 
     assert seen == [1, {"errors": []}]
+
+
+async def test_batches(demo: str) -> None:
+    """64 files of many kinds share few calls, all get their types, and a reload keeps them."""
+    pytest.importorskip("magika")
+    types, ways, kept, errors = [one async for one in play(demo, "batches")]
+
+    assert len(types) == 64
+    known = {"Python 1": "Python source", "JSON 2": "JSON document", "PNG 3": "PNG image"}
+    assert known.items() <= types.items()
+    assert types["gzip 4"] == "gzip compressed data"
+    found = re.match(r" 64 files, (\d+) calls: (\d+) calls saved · ", ways[0])
+    assert found
+    calls, saved = map(int, found.groups())
+    assert (8 <= calls < 64, calls + saved) == (True, 64)
+    assert ways[1].startswith(" 64 files, 64 calls · ")
+    assert kept == [64, f"{saved} calls saved", ""]
+    assert errors == {"errors": []}

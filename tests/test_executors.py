@@ -8,8 +8,10 @@ from collections.abc import AsyncIterator, Callable
 from contextvars import Context, ContextVar, copy_context
 from typing import Any
 
+import orjson
 import pytest
 
+from aioqueue._encoding import NoJsonForm
 from aioqueue._errors import JobCancelled
 from aioqueue._executors import THREAD_NAME, Ended, Executor, LoopExecutor, ThreadExecutor
 from aioqueue._running import CURRENT, Job, current_job
@@ -395,3 +397,221 @@ async def test_context_is_left_when_its_task_wakes(threads) -> None:
     assert task.cancelled()
     stage.end("a")
     await until(lambda: executor.free == 1)
+
+
+# Generators
+
+
+def outputs(job: Job) -> list[Any]:
+    """What a job's generator has put out so far."""
+    said = job._outbox.said  # type: ignore[attr-defined]
+    return [orjson.loads(emission.fields)["data"] for _, emission in said]
+
+
+class Where:
+    """The threads or tasks in which a generator's lines run, from its first to its last."""
+
+    def __init__(self) -> None:
+        self.seen: list[Any] = []
+
+    def note(self, thread: bool) -> None:
+        """Remember where this runs."""
+        self.seen.append(threading.current_thread() if thread else asyncio.current_task())
+
+
+def playing(
+    kind: str, stage: Stage, where: Where, last: Callable[[], Any] = lambda: None
+) -> Callable[[], Any]:
+    """A generator, on the loop or in a thread, which yields 1, plays "a", and yields ``last``."""
+
+    def in_a_thread() -> Any:
+        where.note(True)
+        try:
+            yield 1
+            where.note(True)
+            stage.play_in_thread("a")
+            yield last()
+            where.note(True)
+        finally:
+            current_job()
+            where.note(True)
+
+    async def on_the_loop() -> Any:
+        where.note(False)
+        try:
+            yield 1
+            where.note(False)
+            await stage.play("a")
+            yield last()
+            where.note(False)
+        finally:
+            await asyncio.sleep(0)
+            current_job()
+            where.note(False)
+
+    return on_the_loop if kind == "loop" else in_a_thread
+
+
+@pytest.mark.parametrize("kind", ["loop", "thread"])
+async def test_generator(threads, kind: str) -> None:
+    """It runs in one thread or task, what it yields is out at once, and it holds its place."""
+    executor: Executor = LoopExecutor(1) if kind == "loop" else threads(1)
+    stage, where, job = Stage(), Where(), new_job()
+    task = start(executor, playing(kind, stage, where, lambda: 2), job)
+    await stage.has_begun("a")
+    assert outputs(job) == [1]
+    assert executor.free == 0
+    stage.end("a")
+
+    assert await task == Ended(streamed=True)
+    assert outputs(job) == [1, 2]
+    assert executor.free == 1
+    assert where.seen == [task if kind == "loop" else our_threads()[0]] * 4
+
+
+@pytest.mark.parametrize("kind", ["loop", "thread"])
+async def test_cancelled_generator(threads, kind: str) -> None:
+    """A generator that is cancelled is closed where it ran, and puts out nothing more."""
+    executor: Executor = LoopExecutor(1) if kind == "loop" else threads(1)
+    stage, where, job = Stage(), Where(), new_job()
+    task = start(executor, playing(kind, stage, where, lambda: 2), job)
+    await stage.has_begun("a")
+    executor.interrupt(job)
+    if kind == "thread":
+        stage.end("a")
+    ended = await task
+
+    assert isinstance(ended.error, asyncio.CancelledError if kind == "loop" else JobCancelled)
+    assert outputs(job) == [1]
+    assert where.seen == [task if kind == "loop" else our_threads()[0]] * 3
+    assert executor.free == 1
+
+
+async def test_generator_that_is_cancelled_between_two_values() -> None:
+    """Where it is not the generator that waits, it is closed all the same, in its task."""
+    executor, job, ends = LoopExecutor(1), new_job(), []
+
+    async def numbers() -> AsyncIterator[int]:
+        try:
+            for number in range(1_000_000):
+                yield number
+        except GeneratorExit:
+            ends.append(asyncio.current_task())
+            raise
+
+    task = start(executor, numbers, job)
+    await until(lambda: len(outputs(job)) > 3)
+    executor.interrupt(job)
+
+    assert isinstance((await task).error, asyncio.CancelledError)
+    assert ends == [task]
+    assert len(outputs(job)) < 100
+
+
+@pytest.mark.parametrize("kind", ["loop", "thread"])
+@pytest.mark.parametrize("error", [ValueError, SystemExit, JobCancelled])
+async def test_generator_that_fails(threads, kind: str, error: type[BaseException]) -> None:
+    """What it put out before stays, and what it raised is how it ended."""
+    executor: Executor = LoopExecutor(1) if kind == "loop" else threads(1)
+    stage, where, job = Stage(), Where(), new_job()
+
+    def fail() -> None:
+        raise error("no")
+
+    stage.end("a")
+    ended = await start(executor, playing(kind, stage, where, fail), job)
+
+    assert type(ended.error) is error
+    assert not ended.streamed
+    assert outputs(job) == [1]
+    assert len(where.seen) == 3
+
+
+@pytest.mark.parametrize("kind", ["loop", "thread"])
+async def test_generator_that_yields_what_can_not_be_sent(threads, kind: str) -> None:
+    """The generator is closed, and the error says what it was."""
+    executor: Executor = LoopExecutor(1) if kind == "loop" else threads(1)
+    stage, where, job = Stage(), Where(), new_job()
+    stage.end("a")
+    ended = await start(executor, playing(kind, stage, where, object), job)
+
+    assert isinstance(ended.error, NoJsonForm)
+    assert outputs(job) == [1]
+    assert where.seen == [where.seen[0]] * 3
+
+
+@pytest.mark.parametrize("kind", ["loop", "thread"])
+async def test_generator_that_will_not_close(threads, kind: str) -> None:
+    """One that goes on after it was closed fails its job, and gives its place back."""
+    executor: Executor = LoopExecutor(1) if kind == "loop" else threads(1)
+
+    def in_a_thread() -> Any:
+        try:
+            yield object()
+        except GeneratorExit:
+            yield 1
+
+    async def on_the_loop() -> Any:
+        try:
+            yield object()
+        except GeneratorExit:
+            yield 1
+
+    ended = await start(executor, on_the_loop if kind == "loop" else in_a_thread)
+
+    assert isinstance(ended.error, RuntimeError)
+    assert executor.free == 1
+
+
+@pytest.mark.parametrize("kind", ["loop", "thread"])
+async def test_generator_from_a_function(threads, kind: str) -> None:
+    """A function that gives back a generator is one; its ``return`` value is nobody's."""
+    executor: Executor = LoopExecutor(1) if kind == "loop" else threads(1)
+    job = new_job()
+
+    def letters() -> Any:
+        yield from "ab"
+        return "c"
+
+    async def letters_on_the_loop() -> Any:
+        for letter in "ab":
+            yield letter
+
+    async def made_on_the_loop() -> Any:
+        return letters_on_the_loop()
+
+    ended = await start(executor, made_on_the_loop if kind == "loop" else lambda: letters(), job)
+
+    assert ended == Ended(streamed=True)
+    assert outputs(job) == ["a", "b"]
+
+
+async def test_generator_that_never_waits() -> None:
+    """An async generator without an ``await`` lets others run between its values."""
+    executor, job, turns = LoopExecutor(1), new_job(), []
+
+    async def numbers() -> AsyncIterator[int]:
+        for number in range(50):
+            turns.append("generator")
+            yield number
+
+    task = start(executor, numbers, job)
+    while not task.done():
+        turns.append("others")
+        await asyncio.sleep(0)
+
+    assert turns.count("others") >= 50
+
+
+async def test_thread_waits_for_room_before_each_value(threads) -> None:
+    """A generator in a thread goes on when the log has taken what it yielded, and not before."""
+    executor, job, room = threads(1), new_job(), threading.Semaphore(2)
+    job._outbox.wait_for_room = lambda: room.acquire(timeout=20)
+    task = start(executor, lambda: (number for number in range(4)), job)
+    await until(lambda: len(outputs(job)) == 2)
+    await a_while()
+    assert outputs(job) == [0, 1]
+    room.release(2)
+
+    assert await task == Ended(streamed=True)
+    assert outputs(job) == [0, 1, 2, 3]

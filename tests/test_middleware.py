@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from aiohttp import ClientConnectionError, ClientSession, WSMsgType, web
+from aiohttp import ClientConnectionError, ClientPayloadError, ClientSession, WSMsgType, web
 
 import aioqueue
 from tests.inside import Inside
@@ -405,6 +405,144 @@ async def test_middleware_queue_timeout(serve, gated: Gated) -> None:
     gated.stage.end("1")
     assert await running == "200 1 "
     assert gated.stage.begun == ["1"]
+
+
+class Overtime:
+    """The time limits of a test's handlers, which are over when the test says so."""
+
+    LIMIT = 77.7
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.clocks: list[asyncio.Timeout] = []
+        self._timeout = asyncio.timeout
+        monkeypatch.setattr(asyncio, "timeout", self._start)
+
+    def _start(self, delay: float | None) -> asyncio.Timeout:
+        if delay != self.LIMIT:
+            return self._timeout(delay)
+        self.clocks.append(self._timeout(None))
+        return self.clocks[-1]
+
+    def begins(self) -> None:
+        """The time of the handler that began last is over."""
+        self.clocks[-1].reschedule(asyncio.get_running_loop().time())
+
+
+@pytest.fixture
+def overtime(monkeypatch: pytest.MonkeyPatch) -> Overtime:
+    """Ends the time limit of a handler."""
+    return Overtime(monkeypatch)
+
+
+async def test_middleware_time_limit(serve, gated: Gated, overtime: Overtime) -> None:
+    """A handler that runs too long is cancelled and gets a 504; its slot is the next one's."""
+    await gated.open(serve, time_limit=overtime.LIMIT)
+    slow, waiting = await gated.visit("1"), await gated.visit("2")
+    await gated.stage.has_begun("1")
+    overtime.begins()
+    answer = await slow
+
+    assert answer.startswith("504 ")
+    assert '"code":"job_timeout"' in answer
+    assert "The server did not answer within 77.7 s." in answer
+    assert not gated.stage.running["1"]
+    gated.stage.end("2")
+    assert await waiting == "200 2 "  # its time began with its turn
+    assert await gated.is_free()
+
+
+async def test_request_function_time_limit(
+    serve, http: ClientSession, stage: Stage, overtime: Overtime
+) -> None:
+    """A request function's own time limit answers with a 504, too, and reads no further."""
+
+    @aioqueue.queued(time_limit=overtime.LIMIT)
+    async def handler(request: web.Request) -> str:
+        return str(await stage.play("a"))
+
+    app = web.Application()
+    app.router.add_post("/handler", handler)
+    aioqueue.setup(app)
+    url = await serve(app)
+    answered = asyncio.Event()
+
+    async def body() -> Any:
+        yield b"begin"
+        await answered.wait()
+
+    asking = asyncio.create_task(http.post(f"{url}/handler", data=body()))
+    await stage.has_begun("a")
+    overtime.begins()
+    async with await asking as response:
+        assert response.status == 504
+        assert (await response.json())["code"] == "job_timeout"
+        assert response.headers["Connection"] == "close"
+    answered.set()
+
+
+async def test_time_limit_of_a_handler_that_answers_anyway(
+    serve, http: ClientSession, stage: Stage, overtime: Overtime
+) -> None:
+    """A handler that makes an answer out of its cancellation has answered."""
+
+    @aioqueue.queued(time_limit=overtime.LIMIT)
+    async def handler(request: web.Request) -> str:
+        try:
+            return str(await stage.play("a"))
+        except asyncio.CancelledError:
+            return "so far"
+
+    app = web.Application()
+    app.router.add_get("/handler", handler)
+    aioqueue.setup(app)
+    url = await serve(app)
+    asking = asyncio.create_task(http.get(f"{url}/handler"))
+    await stage.has_begun("a")
+    overtime.begins()
+    async with await asking as response:
+        assert (response.status, await response.json()) == (200, "so far")
+
+
+async def test_own_timeout_of_a_handler(serve, gated: Gated, overtime: Overtime) -> None:
+    """A TimeoutError of a handler's own is an error as any other, and aiohttp's business."""
+    error, seen = TimeoutError("the other server's"), []
+
+    async def own(request: web.Request) -> web.Response:
+        raise error
+
+    @web.middleware
+    async def watch(request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except TimeoutError as caught:
+            seen.append(caught)
+            raise
+
+    gated.app.router.add_get("/own", own)
+    gated.app.middlewares.append(watch)
+    await gated.open(serve, time_limit=overtime.LIMIT)
+    async with gated.http.get(f"{gated.url}/own") as response:
+        assert "job_timeout" not in await response.text()
+
+    assert seen == [error]
+    assert await gated.is_free()
+
+
+async def test_time_limit_of_a_stream(
+    serve, gated: Gated, overtime: Overtime, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An answer that is on its way is cut off, so that nobody takes it for a whole one."""
+    await gated.open(serve, time_limit=overtime.LIMIT)
+    async with gated.http.get(f"{gated.url}/stream") as response:
+        assert (response.status, await response.content.readany()) == (200, b"a")
+        overtime.begins()
+        with pytest.raises(ClientPayloadError):
+            await response.content.read()
+    await until(lambda: not gated.stage.running["a"])
+    await a_while()
+
+    assert await gated.is_free()
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 
 async def test_middleware_without_setup(serve, http: ClientSession, caplog) -> None:

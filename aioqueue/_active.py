@@ -113,6 +113,7 @@ class Active:
         locals: what of the jobs lies here, in their order.
         context: the context variables of the work.
         around: everything else.
+        slot: the name of its slot, if it has one.
     """
 
     __slots__ = (
@@ -140,6 +141,7 @@ class Active:
         locals: Sequence[Local],
         context: Context,
         around: Surroundings,
+        slot: str | None = None,
     ) -> None:
         self.claim = claim
         self.function = function
@@ -149,7 +151,7 @@ class Active:
         self._locals = locals
         self._outbox = Outbox(partial(around.engine.emit, claim), around.bounds)
         jobs = [
-            Job(attempt, local.app, self._outbox, function.capture_logs, function.track_tqdm)
+            Job(attempt, local.app, self._outbox, function.capture_logs, function.track_tqdm, slot)
             for attempt, local in zip(claim.attempts, locals, strict=True)
         ]
         self.job = Batch(jobs) if function.is_batch else jobs[0]

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from typing import Any, Literal, ParamSpec, TypeVar, overload
 
 from ._function import QueuedFunction
-from ._settings import FunctionOptions, Metadata, OnDisconnect, OnFinish
+from ._settings import (
+    ClientKey,
+    FunctionOptions,
+    Metadata,
+    OnDisconnect,
+    OnFinish,
+    Priority,
+)
 
 __all__ = ["queued"]
 
@@ -29,7 +36,9 @@ def queued(
     name: str | None = None,
     concurrency_limit: int | Literal["default"] | None = "default",
     concurrency_id: str | None = None,
+    slots: Sequence[str] | None = None,
     max_size: int | None = None,
+    max_wait: float | None = None,
     batch: Literal[False] = False,
     queue_timeout: float | None = None,
     time_limit: float | None = None,
@@ -39,6 +48,10 @@ def queued(
     capture_logs: bool = False,
     track_tqdm: bool = False,
     max_body_size: int | None = None,
+    client_key: ClientKey | None = None,
+    max_running_per_client: int | None = None,
+    max_queued_per_client: int | None = None,
+    priority: Priority | None = None,
     metadata: Metadata | None = None,
 ) -> _Decorator: ...
 @overload
@@ -47,7 +60,9 @@ def queued(
     name: str | None = None,
     concurrency_limit: int | Literal["default"] | None = "default",
     concurrency_id: str | None = None,
+    slots: Sequence[str] | None = None,
     max_size: int | None = None,
+    max_wait: float | None = None,
     batch: Literal[True],
     max_batch_size: int = 4,
     batch_timeout: float = 0.0,
@@ -59,6 +74,10 @@ def queued(
     capture_logs: bool = False,
     track_tqdm: bool = False,
     max_body_size: int | None = None,
+    client_key: ClientKey | None = None,
+    max_running_per_client: int | None = None,
+    max_queued_per_client: int | None = None,
+    priority: Priority | None = None,
     metadata: Metadata | None = None,
 ) -> _BatchDecorator: ...
 def queued(
@@ -68,7 +87,9 @@ def queued(
     name: str | None = None,
     concurrency_limit: int | Literal["default"] | None = "default",
     concurrency_id: str | None = None,
+    slots: Sequence[str] | None = None,
     max_size: int | None = None,
+    max_wait: float | None = None,
     batch: bool = False,
     max_batch_size: int = 4,
     batch_timeout: float = 0.0,
@@ -80,6 +101,10 @@ def queued(
     capture_logs: bool = False,
     track_tqdm: bool = False,
     max_body_size: int | None = None,
+    client_key: ClientKey | None = None,
+    max_running_per_client: int | None = None,
+    max_queued_per_client: int | None = None,
+    priority: Priority | None = None,
     metadata: Metadata | None = None,
 ) -> Any:
     """Give a function a queue.  Works with and without parentheses.
@@ -97,7 +122,10 @@ def queued(
             ``"default"`` for the app's ``default_concurrency_limit``, which is 1.
         concurrency_id: functions with the same id share one queue; the lowest limit that is set
             is the queue's.
+        slots: names of what its jobs run on, such as ``["cuda:0", "cuda:1"]``: as many run at
+            once, and each knows its own as ``job.slot``.
         max_size: how many jobs of this function may wait; one more is refused with a 503.
+        max_wait: seconds a job may be expected to wait; one that would wait longer is refused.
         batch: whether it takes lists with one entry a job, and gives back such a list.  An
             exception in that list fails its job alone.
         max_batch_size: how many jobs one call of a batch function may take.
@@ -111,6 +139,10 @@ def queued(
         capture_logs: whether what it says to ``logging`` goes to its clients too.
         track_tqdm: whether any tqdm bar in it is the job's progress.
         max_body_size: bytes a request may have.
+        client_key: a callable that takes the request and names its client; clients take turns.
+        max_running_per_client: how many jobs of one client may run or be in line at once.
+        max_queued_per_client: how many jobs of one client may wait in the whole app.
+        priority: a number, or a callable that takes the request and returns one.
         metadata: a callable that takes the request and returns what to keep with the job.
 
     Raises:
@@ -127,7 +159,9 @@ def queued(
         name=name,
         concurrency_limit=concurrency_limit,
         concurrency_id=concurrency_id,
+        slots=slots,
         max_size=max_size,
+        max_wait=max_wait,
         batch=batch,
         max_batch_size=max_batch_size,
         batch_timeout=batch_timeout,
@@ -139,6 +173,10 @@ def queued(
         capture_logs=capture_logs,
         track_tqdm=track_tqdm,
         max_body_size=max_body_size,
+        client_key=client_key,
+        max_running_per_client=max_running_per_client,
+        max_queued_per_client=max_queued_per_client,
+        priority=priority,
         metadata=metadata,
     )
 

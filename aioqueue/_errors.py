@@ -51,6 +51,7 @@ _CATALOGUE: dict[str, tuple[int, str]] = {
     "queue_full": (503, "The queue is full"),
     "queue_timeout": (503, "The job waited too long"),
     "shutting_down": (503, "The server is shutting down"),
+    "wait_too_long": (503, "The wait would be too long"),
     "too_many_streams": (503, "Too many streams"),
     "job_timeout": (504, "The job ran too long"),
 }

@@ -210,14 +210,25 @@ class QueuedFunction(Generic[P, R]):
         job_id = await door.submit(payload, subject, options)
         return JobHandle(door, job_id, self.signature.returns)
 
-    def options(self, *, owner: str | None = None, metadata: Any = None) -> _WithOptions[P, R]:
+    def options(
+        self,
+        *,
+        owner: str | None = None,
+        client: str | None = None,
+        priority: float | None = None,
+        metadata: Any = None,
+    ) -> _WithOptions[P, R]:
         """The function with options for ``submit``.
 
+        What is left out is that of the job around the call, if there is one.
+
         Args:
-            owner: whose job it is; else that of the job around the call, else nobody's.
+            owner: whose job it is; else nobody's.
+            client: whose turn it takes in a queue with a ``client_key``; else a client of its own.
+            priority: in a queue with priorities; else that of the function.
             metadata: what to keep with the job; anything with a JSON form.
         """
-        return _WithOptions(self, SubmitOptions(owner, metadata))
+        return _WithOptions(self, SubmitOptions(owner, client, priority, metadata))
 
     # What runs
 
@@ -286,9 +297,17 @@ class _BoundFunction(Generic[P, R]):
         """As :meth:`QueuedFunction.submit`."""
         return await self.function._submit(self.subject, SubmitOptions(), args, kwargs)
 
-    def options(self, *, owner: str | None = None, metadata: Any = None) -> _WithOptions[P, R]:
+    def options(
+        self,
+        *,
+        owner: str | None = None,
+        client: str | None = None,
+        priority: float | None = None,
+        metadata: Any = None,
+    ) -> _WithOptions[P, R]:
         """As :meth:`QueuedFunction.options`."""
-        return _WithOptions(self.function, SubmitOptions(owner, metadata), self.subject)
+        options = SubmitOptions(owner, client, priority, metadata)
+        return _WithOptions(self.function, options, self.subject)
 
 
 def queued_of(handler: Any) -> QueuedFunction[Any, Any] | None:

@@ -20,9 +20,10 @@ from ._job import JobRecord
 from ._listeners import Listener, Listeners, Place
 from ._problems import refusal_response
 from ._registry import Registered
+from ._request_hooks import metadata_of, owner_of, standing_of
 from ._running import CURRENT
 from ._scheduler import Scheduler
-from ._submit import Submitter, close_after, new_job_id, owner_of
+from ._submit import Submitter, close_after, new_job_id
 
 __all__ = ["Gate"]
 
@@ -89,7 +90,8 @@ class Gate:
         owner, metadata = None, None
         if function.function is not None:  # a middleware's requests are nobody's
             owner = await owner_of(self.submitter.settings, request)
-            metadata = await self.submitter.metadata_of(function, request)
+            metadata = await metadata_of(self.submitter.settings, function, request)
+        client, priority = await standing_of(function, request)
         gate: asyncio.Future[Active | None] = asyncio.get_running_loop().create_future()
         local = Local(copy_context(), request.app, gate=gate)
         record = JobRecord(
@@ -98,6 +100,8 @@ class Gate:
             queue=function.queue,
             node=self.scheduler.node,
             owner=owner,
+            client=client,
+            priority=priority,
             metadata=metadata,
             queue_timeout=function.queue_timeout,
             retained=False,

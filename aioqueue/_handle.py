@@ -25,6 +25,8 @@ class SubmitOptions:
     """What a submit from code says of its job; unset means that of the job around it."""
 
     owner: str | None = None
+    client: str | None = None
+    priority: float | None = None
     metadata: Any = None
 
 

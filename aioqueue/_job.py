@@ -167,6 +167,8 @@ class Claim:
     queue: str
     function: str
     attempts: tuple[Attempt, ...]
+    slot: int = 0
+    """The number of the slot, from 0: the lowest that no other claim of the queue has."""
 
 
 @attrs.frozen(slots=True)
@@ -245,6 +247,8 @@ class AdmissionLimits:
     function_max_size: int | None = None
     max_queued_bytes: int | None = None
     max_queued_per_client: int | None = None
+    too_long: bool = False
+    """Whether the wait was found to be too long: then nothing new may wait."""
 
 
 @attrs.frozen(slots=True)

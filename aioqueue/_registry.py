@@ -12,10 +12,17 @@ from ._active import Local
 from ._errors import ConfigurationError
 from ._executors import Call
 from ._function import Handler, QueuedFunction, queued_of
-from ._job import AdmissionLimits, Demand, JobRecord, QueuePolicy
+from ._job import AdmissionLimits, Demand, JobRecord, Order, QueuePolicy
 from ._parameters import Signature
 from ._running import Job
-from ._settings import FunctionOptions, OnDisconnect, OnFinish, Settings
+from ._settings import (
+    ClientKey,
+    FunctionOptions,
+    OnDisconnect,
+    OnFinish,
+    Priority,
+    Settings,
+)
 
 __all__ = [
     "Registered",
@@ -24,6 +31,7 @@ __all__ = [
     "policies",
     "queued_handlers",
     "register",
+    "slot_names",
     "sub_apps",
     "workers",
 ]
@@ -59,6 +67,10 @@ class Registered:
     demand: Demand
     options: FunctionOptions
     limits: AdmissionLimits
+    client_key: ClientKey | None
+    priority: Priority | None
+    max_running_per_client: int | None
+    max_wait: float | None
     grace: float | None
     queue_timeout: float | None
     cancel_timeout: float
@@ -99,8 +111,12 @@ def register(
     app: web.Application | None,
     function: QueuedFunction[Any, Any] | None,
 ) -> Registered:
-    """Put the options of a function and the settings of its app together."""
-    return Registered(
+    """Put the options of a function and the settings of its app together.
+
+    Raises:
+        ConfigurationError: they do not go together.
+    """
+    one = Registered(
         name=name,
         queue=options.concurrency_id or name,
         demand=_demand(options, function),
@@ -109,7 +125,16 @@ def register(
             max_size=settings.max_size,
             function_max_size=options.max_size,
             max_queued_bytes=settings.max_queued_bytes,
+            max_queued_per_client=_either(
+                options.max_queued_per_client, settings.max_queued_per_client
+            ),
         ),
+        client_key=_either(options.client_key, settings.client_key),
+        priority=_either(options.priority, settings.priority),
+        max_running_per_client=_either(
+            options.max_running_per_client, settings.max_running_per_client
+        ),
+        max_wait=_either(options.max_wait, settings.max_wait),
         grace=_grace(_either(options.on_disconnect, settings.on_disconnect)),
         queue_timeout=_either(options.queue_timeout, settings.queue_timeout),
         cancel_timeout=_either(options.cancel_timeout, settings.cancel_timeout),
@@ -119,6 +144,26 @@ def register(
         app=app,
         function=function,
     )
+    _refuse_what_does_not_go_together(one)
+    return one
+
+
+def _refuse_what_does_not_go_together(one: Registered) -> None:
+    caps = {
+        "max_running_per_client": one.max_running_per_client,
+        "max_queued_per_client": one.limits.max_queued_per_client,
+    }
+    for name, cap in caps.items():
+        if cap is not None and one.client_key is None:
+            raise ConfigurationError(
+                f"{one.name}: {name} needs a client_key, which says whose a request is."
+            )
+    slots, limit = one.options.slots, one.options.concurrency_limit
+    if slots is not None and limit not in ("default", len(slots)):
+        raise ConfigurationError(
+            f"{one.name}: it has {len(slots)} slots and concurrency_limit={limit}: leave out "
+            "concurrency_limit, the slots are the limit."
+        )
 
 
 def _demand(options: FunctionOptions, function: QueuedFunction[Any, Any] | None) -> Demand:
@@ -162,19 +207,62 @@ def _where(registered: Registered) -> str:
     return f"{plain.__module__}.{plain.__qualname__}"
 
 
-def policies(registered: Iterable[Registered], default_limit: int | None) -> dict[str, QueuePolicy]:
-    """The queues of these functions.  In a shared one the lowest limit that was set wins."""
-    limits: dict[str, list[int | None]] = {}
+def policies(registered: Iterable[Registered], settings: Settings) -> dict[str, QueuePolicy]:
+    """The queues of these functions.  In a shared one the lowest limit that was set wins.
+
+    Raises:
+        ConfigurationError: a queue would have two orders.
+    """
+    queues: dict[str, list[Registered]] = {}
     for one in registered:
-        limit = one.options.concurrency_limit
-        limits.setdefault(one.queue, []).extend([] if limit == "default" else [limit])
-    return {
-        queue: QueuePolicy(concurrency_limit=_lowest(those, default_limit))
-        for queue, those in limits.items()
-    }
+        queues.setdefault(one.queue, []).append(one)
+    return {queue: _policy(queue, those, settings) for queue, those in queues.items()}
 
 
-def _lowest(limits: list[int | None], default: int | None) -> int | None:
+def _policy(queue: str, functions: Sequence[Registered], settings: Settings) -> QueuePolicy:
+    limits = [
+        limit if one.options.slots is None else len(one.options.slots)
+        for one in functions
+        if (limit := one.options.concurrency_limit) != "default" or one.options.slots is not None
+    ]
+    return QueuePolicy(
+        concurrency_limit=_lowest(limits, settings.default_concurrency_limit),
+        order=_order(queue, functions),
+        priority_step=settings.priority_step,
+        max_running_per_client=_lowest([one.max_running_per_client for one in functions], None),
+    )
+
+
+def _order(queue: str, functions: Sequence[Registered]) -> Order:
+    fair = [one.name for one in functions if one.client_key is not None]
+    ranked = [one.name for one in functions if one.priority is not None]
+    if fair and ranked:
+        raise ConfigurationError(
+            f"the queue {queue!r} has one order, but {fair[0]} has a client_key and {ranked[0]} a "
+            "priority: take one of them, or give each function a queue of its own "
+            "(concurrency_id=…)."
+        )
+    return Order.FAIR if fair else Order.PRIORITY if ranked else Order.ARRIVAL
+
+
+def slot_names(registered: Iterable[Registered]) -> dict[str, Sequence[str]]:
+    """For each queue whose slots have names, the names.
+
+    Raises:
+        ConfigurationError: its functions name them differently.
+    """
+    names: dict[str, Sequence[str]] = {}
+    for one in registered:
+        slots = one.options.slots
+        if slots is not None and list(names.setdefault(one.queue, slots)) != list(slots):
+            raise ConfigurationError(
+                f"{one.name} names the slots of the queue {one.queue!r} otherwise than another "
+                "function does: a queue has one set of slots."
+            )
+    return names
+
+
+def _lowest(limits: Sequence[Any], default: int | None) -> int | None:
     if not limits:
         return default
     return min((limit for limit in limits if limit is not None), default=None)

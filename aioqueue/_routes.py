@@ -20,10 +20,11 @@ from ._listeners import Listeners
 from ._positions import Estimator
 from ._problems import problem_response, refusal_response
 from ._registry import Registered
+from ._request_hooks import owner_of
 from ._scheduler import Scheduler
 from ._settings import Settings
 from ._sse import STREAM_HEADERS, Streams, cursor_of, cursors_of
-from ._submit import owner_of, prefer_of
+from ._submit import prefer_of
 from ._waiting import wait_for_end
 from .engines.base import LISTENING_SECONDS, Engine
 

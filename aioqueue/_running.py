@@ -27,6 +27,7 @@ __all__ = [
     "outbox_of",
     "outputs_of",
     "show_bar",
+    "standing_of",
     "tracks_tqdm",
 ]
 
@@ -45,21 +46,25 @@ class Job:
         attempt: which run of the job this is, from 1.
         owner: whose job it is, as the ``owner`` hook said; None is nobody's.
         app: the aiohttp (sub-)application whose function this is.
+        slot: the name of the slot it runs in, if its queue's ``slots`` have names.
     """
 
     __slots__ = (
         "_bar",
         "_cancelled",
         "_captures_logs",
+        "_client",
         "_goes_on",
         "_metadata",
         "_outbox",
         "_outputs",
+        "_priority",
         "_tracks_tqdm",
         "app",
         "attempt",
         "id",
         "owner",
+        "slot",
     )
 
     def __init__(
@@ -69,6 +74,7 @@ class Job:
         outbox: Outbox,
         captures_logs: bool = False,
         tracks_tqdm: bool = False,
+        slot: str | None = None,
     ) -> None:
         record = attempt.record
         self.id = record.id
@@ -78,6 +84,9 @@ class Job:
         self._outbox = outbox
         self._captures_logs = captures_logs
         self._tracks_tqdm = tracks_tqdm
+        self.slot = slot
+        self._client = record.client
+        self._priority = record.priority
         self._metadata = record.metadata
         self._cancelled = False
         self._goes_on = False  # whether, if it is cancelled, others of its batch are not
@@ -201,6 +210,9 @@ class Batch(Job):
         self._captures_logs = first._captures_logs
         self._tracks_tqdm = first._tracks_tqdm
         self.owner = _common([job.owner for job in jobs])
+        self.slot = first.slot
+        self._client = _common([job._client for job in jobs])
+        self._priority = _common([job._priority for job in jobs]) or 0.0
         self._metadata = _common([job._metadata for job in jobs])
         self._cancelled = False
         self._goes_on = False
@@ -295,6 +307,11 @@ def outputs_of(job: Job, value: Any) -> Sequence[Said]:
         BatchMismatch: it is not one entry for each job of a batch.
     """
     return job._outputs_of(value)
+
+
+def standing_of(job: Job) -> tuple[str | None, float]:
+    """Whose turn a job took, and its priority: what a job that it submits inherits."""
+    return job._client, job._priority
 
 
 def tracks_tqdm(job: Job) -> bool:

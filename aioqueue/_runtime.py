@@ -29,15 +29,16 @@ from ._listeners import Listeners
 from ._outbox import OutboxBounds
 from ._outcomes import content_of
 from ._positions import Estimator, Positions
-from ._registry import Registered, by_name, policies, sub_apps, workers
+from ._registry import Registered, by_name, policies, slot_names, sub_apps, workers
+from ._request_hooks import owner_text
 from ._resource import Links
 from ._routes import JobRoutes
-from ._running import CURRENT
+from ._running import CURRENT, standing_of
 from ._scheduler import Scheduler
 from ._settings import Settings
 from ._sse import Streams
 from ._standstill import Waits
-from ._submit import Submitter, new_job_id, owner_text
+from ._submit import Submitter, new_job_id
 from .engines.base import Engine, Retention
 
 __all__ = ["Door", "Runtime"]
@@ -73,7 +74,7 @@ class Runtime:
         self._captures = any(one.capture_logs for one in registered)
         self._tracking = _tracking(registered)
         self._hooks = Hooks(engine, self._functions)
-        self._policies = policies(registered, settings.default_concurrency_limit)
+        self._policies = policies(registered, settings)
         self._scheduler = Scheduler(
             engine,
             self._functions,
@@ -83,6 +84,7 @@ class Runtime:
             max_result_bytes=settings.max_result_bytes,
             bounds=OutboxBounds(settings.max_log_events, settings.max_log_bytes),
             on_end=self._hooks.ended,
+            slots=slot_names(registered),
         )
         capacities = {name: executor.capacity for name, executor in executors.items()}
         sizes = {one.name: one.demand.max_batch_size for one in registered}
@@ -210,9 +212,15 @@ class Runtime:
         """Enqueue a job, and answer its id."""
         around = CURRENT.get(None)
         owner, metadata = owner_text(options.owner), options.metadata
+        client, priority = options.client, options.priority
         if around is not None:
+            its_client, its_priority = standing_of(around)
             owner = around.owner if owner is None else owner
             metadata = around.metadata if metadata is None else metadata
+            client = its_client if client is None else client
+            priority = its_priority if priority is None else priority
+        if priority is None:
+            priority = registered.priority if isinstance(registered.priority, int | float) else 0.0
         record = JobRecord(
             id=new_job_id(),
             function=registered.name,
@@ -220,6 +228,8 @@ class Runtime:
             payload=payload,
             node=self._scheduler.node if subject is not None else None,
             owner=owner,
+            client=client,
+            priority=priority,
             metadata=None if metadata is None else orjson.dumps(metadata),
             queue_timeout=registered.queue_timeout,
         )

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextvars import Context, copy_context
+from types import MappingProxyType
 from typing import Any
 
 from ._active import Active, Local, Runnable, Surroundings
@@ -44,6 +45,7 @@ class Scheduler:
         max_result_bytes: bytes above which a result fails its job.
         bounds: how much jobs may have said that is not stored yet.
         on_end: is told each job of this process that has ended.
+        slots: the names of the slots of queues that have such names.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class Scheduler:
         max_result_bytes: int,
         bounds: OutboxBounds,
         on_end: OnEnd,
+        slots: Mapping[str, Sequence[str]] = MappingProxyType({}),
     ) -> None:
         self.node = node
         self._app = app
@@ -65,6 +68,7 @@ class Scheduler:
         self._functions = functions
         self._executors = executors
         self._on_end = on_end
+        self._slots = slots
         self._around = Surroundings(
             engine=engine,
             bounds=bounds,
@@ -236,7 +240,9 @@ class Scheduler:
         # What it sets stays with it, so that a hook sees no job any more.
         context = (self._context if function.is_batch else locals[0].context).copy()
         executor = self._executor_of(claim.function)
-        active = Active(claim, function, executor, locals, context, self._around)
+        names = self._slots.get(claim.queue, ())
+        slot = names[claim.slot] if claim.slot < len(names) else None
+        active = Active(claim, function, executor, locals, context, self._around, slot)
         for record in records:
             self._active[record.id] = active
         gate = locals[0].gate

@@ -7,85 +7,32 @@ bytes; None switches a bound off.
 from __future__ import annotations
 
 import os
-import string
-from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, Literal
 
 import attrs
 
+from . import _checks
 from ._errors import ConfigurationError
 
-__all__ = ["FunctionOptions", "OnDisconnect", "Settings"]
+__all__ = [
+    "ClientKey",
+    "FunctionOptions",
+    "Metadata",
+    "OnDisconnect",
+    "OnFinish",
+    "Priority",
+    "Settings",
+]
 
 OnDisconnect = Literal["keep", "cancel"] | float
 Owner = Callable[[Any], Any]
 Metadata = Callable[[Any], Any]
 OnFinish = Callable[[Any], Any]
+ClientKey = Callable[[Any], Any]
+Priority = float | Callable[[Any], Any]
 
 KiB, MiB = 1 << 10, 1 << 20
-
-
-def _fail(owner: object, name: str, value: object, wanted: str) -> ConfigurationError:
-    where = "aioqueue.setup" if isinstance(owner, Settings) else "aioqueue.queued"
-    return ConfigurationError(f"{where}({name}={value!r}): {name} must be {wanted}")
-
-
-def _number(
-    kind: type, *, least: float = 0, above: float | None = None, none: bool = False
-) -> Callable[[Any, Any, Any], None]:
-    """A validator for one number, with a message that says what would be right."""
-    wanted = "a whole number" if kind is int else "a number of seconds"
-    wanted += f" of at least {least:g}" if above is None else f" above {above:g}"
-    wanted += ", or None" if none else ""
-
-    def validate(owner: object, attribute: attrs.Attribute[Any], value: object) -> None:
-        if value is None and none:
-            return
-        right = isinstance(value, int) or (kind is float and isinstance(value, float))
-        if not right or isinstance(value, bool) or not _within(value, least, above):
-            raise _fail(owner, attribute.name, value, wanted)
-
-    return validate
-
-
-def _within(value: Any, least: float, above: float | None) -> bool:
-    # NaN compares false with everything, so it fails both; infinity is no number of anything.
-    return bool(least <= value < float("inf") and (above is None or value > above))
-
-
-def _callable(owner: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    if value is not None and not callable(value):
-        takes = "the ended job" if attribute.name == "on_finish" else "the request"
-        raise _fail(owner, attribute.name, value, f"a callable that takes {takes}, or None")
-
-
-def _boolean(owner: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    if not isinstance(value, bool):
-        raise _fail(owner, attribute.name, value, "True or False")
-
-
-def _on_disconnect(owner: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    if value in ("keep", "cancel") or (value is None and isinstance(owner, FunctionOptions)):
-        return
-    if isinstance(value, bool) or not isinstance(value, int | float) or not _within(value, 0, None):
-        wanted = '"keep", "cancel", or a number of seconds of at least 0'
-        raise _fail(owner, attribute.name, value, wanted)
-
-
-_PATH_LETTERS = set(string.ascii_letters + string.digits + "/-._~")
-
-
-def _path(owner: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    empty_allowed = attribute.name == "public_path"
-    if value == "" and empty_allowed:
-        return
-    wanted = 'a path such as "/queue", without a "/" at its end' + ', or ""' * empty_allowed
-    if not isinstance(value, str) or not value.startswith("/") or value.endswith("/"):
-        raise _fail(owner, attribute.name, value, wanted)
-    # It goes into headers as it is, and into routes, where braces mean something.
-    plain = set(value) <= _PATH_LETTERS and "//" not in value
-    if not plain:
-        raise _fail(owner, attribute.name, value, f"{wanted}, of letters, digits and -._~")
 
 
 def setting(default: Any, doc: str, validator: Callable[[Any, Any, Any], None]) -> Any:
@@ -105,130 +52,170 @@ class Settings:
         ConfigurationError: a value is out of its range; the message says what would be right.
     """
 
-    path: str = setting("/queue", "Where the queue's own routes live.", _path)
+    given_to: ClassVar[str] = "aioqueue.setup"
+
+    path: str = setting("/queue", "Where the queue's own routes live.", _checks.path)
     public_path: str = setting(
-        "", "What stands before every path where a proxy strips a prefix.", _path
+        "", "What stands before every path where a proxy strips a prefix.", _checks.path
     )
     default_concurrency_limit: int | None = setting(
         1,
         "How many jobs of a queue run at once where no `concurrency_limit` is set.",
-        _number(int, least=1, none=True),
+        _checks.number(int, least=1, none=True),
     )
     max_threads: int = setting(
-        40, "How many `def` functions run at once in this process.", _number(int, least=1)
+        40, "How many `def` functions run at once in this process.", _checks.number(int, least=1)
     )
     max_tasks: int = setting(
         1000,
         "How many `async def` functions and gated requests run at once in this process.",
-        _number(int, least=1),
+        _checks.number(int, least=1),
     )
     max_size: int | None = setting(
         None,
         "How many jobs of the whole app may wait; one more is refused with a 503.",
-        _number(int, none=True),
+        _checks.number(int, none=True),
     )
     max_queued_bytes: int | None = setting(
         256 * MiB,
         "How many bytes of arguments may wait in memory.",
-        _number(int, least=1, none=True),
+        _checks.number(int, least=1, none=True),
+    )
+    max_wait: float | None = setting(
+        None,
+        "Seconds a job may be expected to wait; one that would wait longer is refused with a 503.",
+        _checks.number(float, above=0, none=True),
     )
     queue_timeout: float | None = setting(
         None,
         "Seconds a job may wait; one that waited longer fails without having run.",
-        _number(float, above=0, none=True),
+        _checks.number(float, above=0, none=True),
     )
     time_limit: float | None = setting(
         None,
         "Seconds a function may run; then its job fails, while the slot stays taken until the "
         "function really ends.",
-        _number(float, above=0, none=True),
+        _checks.number(float, above=0, none=True),
     )
     cancel_timeout: float = setting(
         5.0,
         "Seconds a cancelled function has to end; after that its job is cancelled for the "
         "client, while the slot stays taken until the function really ends.",
-        _number(float),
+        _checks.number(float),
     )
     on_disconnect: OnDisconnect = setting(
         30.0,
         "What becomes of a job whose only listeners have gone: cancelled after so many seconds "
         'unless one comes back, "cancel" (at once) or "keep".',
-        _on_disconnect,
+        _checks.on_disconnect,
     )
     drain_timeout: float = setting(
-        8.0, "Seconds that running jobs have to end when the server shuts down.", _number(float)
+        8.0,
+        "Seconds that running jobs have to end when the server shuts down.",
+        _checks.number(float),
     )
     owner: Owner | None = setting(
         None,
         "A callable (or coroutine function) that takes the request and names whose job it is, "
         "None for nobody's.  Without it, whoever has a job's id may see and cancel it.",
-        _callable,
+        _checks.callable_or_none,
+    )
+    client_key: ClientKey | None = setting(
+        None,
+        "A callable (or coroutine function) that takes the request and names its client (a user, "
+        "an address): clients then take turns.  None is a client of its own.",
+        _checks.callable_or_none,
+    )
+    max_running_per_client: int | None = setting(
+        None,
+        "How many jobs of one client may run or be in line at once in a queue; others are held "
+        "beside it.  Needs `client_key`.",
+        _checks.number(int, least=1, none=True),
+    )
+    max_queued_per_client: int | None = setting(
+        None,
+        "How many jobs of one client may wait in the whole app; one more is refused with a 429.  "
+        "Needs `client_key`.",
+        _checks.number(int, least=1, none=True),
+    )
+    priority: Priority | None = setting(
+        None,
+        "A number, or a callable that takes the request and returns one: higher goes first.  "
+        "Not together with `client_key`.",
+        _checks.priority,
+    )
+    priority_step: float = setting(
+        60.0,
+        "Seconds of waiting that weigh as much as one step of priority: so nobody waits for ever.",
+        _checks.number(float, above=0),
     )
     metadata: Metadata | None = setting(
         None,
         "A callable that takes the request and returns what the app wants to keep with the job "
         "(user, plan, locale): anything with a JSON form.",
-        _callable,
+        _checks.callable_or_none,
     )
     on_finish: OnFinish | None = setting(
         None,
         "A callable (or coroutine function) that is given each job that has ended, as an "
         "`aioqueue.FinishedJob`: for webhooks, billing, audit.",
-        _callable,
+        _checks.callable_or_none,
     )
     max_body_size: int | None = setting(
         None,
         "Bytes a request's body may have; None is the app's `client_max_size`.",
-        _number(int, least=1, none=True),
+        _checks.number(int, least=1, none=True),
     )
     body_timeout: float = setting(
-        30.0, "Seconds a request's body may take to arrive.", _number(float, above=0)
+        30.0, "Seconds a request's body may take to arrive.", _checks.number(float, above=0)
     )
     prefer_wait_max: float = setting(
-        60.0, "Seconds that `Prefer: wait` may hold a request at most.", _number(float)
+        60.0, "Seconds that `Prefer: wait` may hold a request at most.", _checks.number(float)
     )
     ping_interval: float = setting(
-        15.0, "Seconds of silence on a stream before a comment is sent.", _number(float, above=0)
+        15.0,
+        "Seconds of silence on a stream before a comment is sent.",
+        _checks.number(float, above=0),
     )
     send_timeout: float = setting(
         120.0,
         "Seconds a client may leave a stream unread before it is dropped.",
-        _number(float, above=0),
+        _checks.number(float, above=0),
     )
     max_streams: int = setting(
-        10_000, "How many streams and waiting requests may be open.", _number(int, least=1)
+        10_000, "How many streams and waiting requests may be open.", _checks.number(int, least=1)
     )
     max_jobs_per_stream: int = setting(
-        50, "How many jobs one stream may follow.", _number(int, least=1)
+        50, "How many jobs one stream may follow.", _checks.number(int, least=1)
     )
     max_updates_per_second: int = setting(
         2000,
         "How many position updates are sent a second, to all together.",
-        _number(int, least=1),
+        _checks.number(int, least=1),
     )
     max_log_events: int = setting(
         10_000,
         "How many events of a job are kept for readers who come back.",
-        _number(int, least=1),
+        _checks.number(int, least=1),
     )
     max_log_bytes: int = setting(
         MiB,
         "How many bytes of a job's events are kept; the last event is not counted.",
-        _number(int, least=1),
+        _checks.number(int, least=1),
     )
     result_ttl: float = setting(
-        600.0, "Seconds that an ended job and its result are kept.", _number(float, above=0)
+        600.0, "Seconds that an ended job and its result are kept.", _checks.number(float, above=0)
     )
     max_results: int = setting(
-        10_000, "How many ended jobs are kept; the oldest go first.", _number(int, least=1)
+        10_000, "How many ended jobs are kept; the oldest go first.", _checks.number(int, least=1)
     )
     max_result_bytes: int = setting(
         256 * MiB,
         "How many bytes of results are kept; a single result above it fails its job.",
-        _number(int, least=1),
+        _checks.number(int, least=1),
     )
     public_status: bool = setting(
-        True, "Whether everyone may read the counts at `<path>/status`.", _boolean
+        True, "Whether everyone may read the counts at `<path>/status`.", _checks.boolean
     )
 
     def overridden(self, environ: Mapping[str, str] = os.environ) -> Settings:
@@ -238,7 +225,7 @@ class Settings:
             variable = f"AIOQUEUE_{field.name.upper()}"
             if variable not in environ:
                 continue
-            if field.validator is _callable:
+            if field.validator is _checks.callable_or_none:
                 raise ConfigurationError(f"{variable}: a callable can't come from the environment")
             try:
                 value = _read(str(field.type), environ[variable])
@@ -265,23 +252,6 @@ def _read(kind: str, text: str) -> Any:
         return text
 
 
-def _concurrency_limit(owner: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    if value is None or value == "default":
-        return
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise _fail(
-            owner,
-            attribute.name,
-            value,
-            'a whole number of at least 1, None (as many as there are workers) or "default"',
-        )
-
-
-def _name(owner: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    if value is not None and not (isinstance(value, str) and value and value.isprintable()):
-        raise _fail(owner, attribute.name, value, "a printable name, or None")
-
-
 @attrs.frozen(slots=True, kw_only=True)
 class FunctionOptions:
     """What ``@queued`` says of one function; None means "as the app's setting says".
@@ -290,59 +260,90 @@ class FunctionOptions:
         ConfigurationError: a value is out of its range; the message says what would be right.
     """
 
-    name: str | None = setting(None, "The function's name; else its own.", _name)
+    given_to: ClassVar[str] = "aioqueue.queued"
+
+    name: str | None = setting(None, "The function's name; else its own.", _checks.name)
     concurrency_limit: int | Literal["default"] | None = setting(
         "default",
         "How many run at once: a number, None (as many as there are workers) or "
         '"default" (`default_concurrency_limit`).',
-        _concurrency_limit,
+        _checks.concurrency_limit,
     )
     concurrency_id: str | None = setting(
-        None, "Functions with the same id share one queue and its lowest limit.", _name
+        None, "Functions with the same id share one queue and its lowest limit.", _checks.name
     )
     max_size: int | None = setting(
-        None, "How many jobs of this function may wait.", _number(int, none=True)
+        None, "How many jobs of this function may wait.", _checks.number(int, none=True)
+    )
+    slots: Sequence[str] | None = setting(
+        None,
+        'Names of what its jobs run on, such as `["cuda:0", "cuda:1"]`: as many run at once, '
+        "and each knows its own as `job.slot`.",
+        _checks.slots,
+    )
+    max_wait: float | None = setting(
+        None,
+        "Seconds a job of this function may be expected to wait.",
+        _checks.number(float, above=0, none=True),
     )
     queue_timeout: float | None = setting(
-        None, "Seconds a job of this function may wait.", _number(float, above=0, none=True)
+        None, "Seconds a job of this function may wait.", _checks.number(float, above=0, none=True)
     )
     batch: bool = setting(
         False,
         "Whether the function takes the arguments of several jobs at once, as lists, and gives "
         "back a list with one entry a job.",
-        _boolean,
+        _checks.boolean,
     )
     max_batch_size: int = setting(
-        4, "How many jobs one call of a batch function may take.", _number(int, least=1)
+        4, "How many jobs one call of a batch function may take.", _checks.number(int, least=1)
     )
     batch_timeout: float = setting(
-        0.0, "Seconds the first job of a batch waits for others.", _number(float)
+        0.0, "Seconds the first job of a batch waits for others.", _checks.number(float)
     )
     time_limit: float | None = setting(
-        None, "Seconds this function may run.", _number(float, above=0, none=True)
+        None, "Seconds this function may run.", _checks.number(float, above=0, none=True)
     )
     cancel_timeout: float | None = setting(
-        None, "Seconds this function has to end when cancelled.", _number(float, none=True)
+        None, "Seconds this function has to end when cancelled.", _checks.number(float, none=True)
     )
     on_disconnect: OnDisconnect | None = setting(
-        None, "What becomes of a job whose listeners have gone.", _on_disconnect
+        None,
+        "What becomes of a job whose listeners have gone.",
+        attrs.validators.optional(_checks.on_disconnect),
     )
     max_body_size: int | None = setting(
-        None, "Bytes a request's body may have.", _number(int, least=1, none=True)
+        None, "Bytes a request's body may have.", _checks.number(int, least=1, none=True)
+    )
+    client_key: ClientKey | None = setting(
+        None, "A callable that names the request's client.", _checks.callable_or_none
+    )
+    max_running_per_client: int | None = setting(
+        None,
+        "How many jobs of one client may run or be in line at once.",
+        _checks.number(int, least=1, none=True),
+    )
+    max_queued_per_client: int | None = setting(
+        None,
+        "How many jobs of one client may wait in the whole app.",
+        _checks.number(int, least=1, none=True),
+    )
+    priority: Priority | None = setting(
+        None, "A number, or a callable that returns one: higher goes first.", _checks.priority
     )
     metadata: Metadata | None = setting(
-        None, "A callable that returns what to keep with the job.", _callable
+        None, "A callable that returns what to keep with the job.", _checks.callable_or_none
     )
     on_finish: OnFinish | None = setting(
         None,
         "A callable that is given each ended job of this function; then the app's is.",
-        _callable,
+        _checks.callable_or_none,
     )
     capture_logs: bool = setting(
         False,
         "Whether what the function says to `logging` goes to the job's clients too.",
-        _boolean,
+        _checks.boolean,
     )
     track_tqdm: bool = setting(
-        False, "Whether any tqdm bar in the function is the job's progress.", _boolean
+        False, "Whether any tqdm bar in the function is the job's progress.", _checks.boolean
     )

@@ -8,17 +8,16 @@ there is a job.
 from __future__ import annotations
 
 import hashlib
-import inspect
 import logging
+import math
 import os
 import secrets
 from base64 import urlsafe_b64encode
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextvars import copy_context
 from typing import Any
 
 import attrs
-import orjson
 from aiohttp import hdrs, web
 
 from ._active import Local
@@ -34,6 +33,7 @@ from ._parameters import Received
 from ._positions import Estimator
 from ._problems import refusal_response
 from ._registry import Registered
+from ._request_hooks import metadata_of, owner_of, standing_of
 from ._resource import Links
 from ._scheduler import Scheduler
 from ._settings import Settings
@@ -41,7 +41,7 @@ from ._sse import Streams, cursor_of, cursors_of
 from ._waiting import wait_for_end
 from .engines.base import LISTENING_SECONDS, Dedup, Engine, Enqueued
 
-__all__ = ["Submitter", "close_after", "new_job_id", "owner_of", "owner_text", "prefer_of"]
+__all__ = ["Submitter", "close_after", "new_job_id", "prefer_of"]
 
 logger = logging.getLogger("aioqueue")
 
@@ -51,24 +51,6 @@ if hasattr(os, "register_at_fork"):
 
 _STRANGERS_KEY = 16
 """The least length of an Idempotency-Key that nobody owns: strangers share its scope."""
-
-
-async def _ask(hook: Callable[[Any], Any] | None, request: web.Request) -> Any:
-    """What a hook of the app says of a request.
-
-    Raises:
-        Refused: the hook failed; its traceback is in the log.
-    """
-    if hook is None:
-        return None
-    try:
-        answer = hook(request)
-        return await answer if inspect.isawaitable(answer) else answer
-    except web.HTTPException:
-        raise
-    except Exception as error:
-        logger.exception("the hook %r failed", hook, exc_info=error)
-        raise Refused(Problem.of("internal_error", "The server made a mistake.")) from None
 
 
 async def close_after(request: web.Request, response: web.StreamResponse) -> web.StreamResponse:
@@ -87,20 +69,6 @@ async def close_after(request: web.Request, response: web.StreamResponse) -> web
     # Not the transport alone: on Python 3.12 aiohttp would linger before it heard of that.
     request.protocol.force_close()
     return response
-
-
-def owner_text(owner: object) -> str | None:
-    """An owner as it is stored and compared."""
-    return None if owner is None else str(owner)
-
-
-async def owner_of(settings: Settings, request: web.Request) -> str | None:
-    """Whose request it is, as the app's hook says.
-
-    Raises:
-        Refused: the hook failed.
-    """
-    return owner_text(await _ask(settings.owner, request))
 
 
 def prefer_of(request: web.Request) -> Preferences:
@@ -204,7 +172,8 @@ class Submitter:
         assert plain is not None
         owner = await owner_of(self.settings, request)
         key = _idempotency_key(request, owner)
-        metadata = await self.metadata_of(function, request)
+        client, priority = await standing_of(function, request)
+        metadata = await metadata_of(self.settings, function, request)
         payload, clone, dedup = b"", None, None
         if plain.takes_request:
             clone = await self.bodies.clone(request, function.max_body_size)
@@ -221,25 +190,13 @@ class Submitter:
             payload=payload,
             node=self.scheduler.node if plain.takes_request or plain.is_method else None,
             owner=owner,
+            client=client,
+            priority=priority,
             metadata=metadata,
             grace=function.grace,
             queue_timeout=function.queue_timeout,
         )
         return record, Local(copy_context(), request.app, subject, clone), dedup
-
-    async def metadata_of(self, function: Registered, request: web.Request) -> bytes | None:
-        """What the app wants to keep with the request's job, as JSON.
-
-        Raises:
-            Refused: the hook failed, or what it says has no JSON form.
-        """
-        hook = function.options.metadata or self.settings.metadata
-        value = await _ask(hook, request)
-        try:
-            return None if value is None else orjson.dumps(value)
-        except TypeError as error:
-            logger.error("the metadata hook %r returned no JSON: %s", hook, error)
-            raise Refused(Problem.of("internal_error", "The server made a mistake.")) from None
 
     # Queued
 
@@ -253,13 +210,29 @@ class Submitter:
         """
         if not self.scheduler.accepting:
             raise Refused(Problem.of("shutting_down", "The server is shutting down."), 5)
-        enqueued = await self.scheduler.submit(record, function.limits, local, dedup)
+        limits, wait, eta = function.limits, None, None
+        if function.max_wait is not None:
+            wait, eta = await self._wait_of(record)
+            if wait is not None and wait > function.max_wait:
+                limits = attrs.evolve(limits, too_long=True)
+        enqueued = await self.scheduler.submit(record, limits, local, dedup)
         if enqueued.outcome in ("accepted", "duplicate"):
             return enqueued
         if enqueued.outcome == "conflict":
             detail = "This Idempotency-Key belongs to a request with other contents."
             raise Refused(Problem.of("idempotency_key_reused", detail))
+        if enqueued.outcome == "wait_too_long" and wait is not None:
+            raise _too_long(enqueued, wait, function.max_wait or 0.0, eta)
         raise await self._full(function, enqueued)
+
+    async def _wait_of(self, record: JobRecord) -> tuple[float | None, float | None]:
+        """The likely seconds until a job that joined now would start, and until its result."""
+        forecast = await self.estimator.forecast(record.queue, full=True)
+        own = forecast.durations.get(record.function)
+        estimate = forecast.estimate(record.function, await self.engine.ahead_of(record))
+        if estimate.eta is None or not own:
+            return None, None
+        return max(0.0, estimate.eta - own.quantile(0.5)), estimate.eta
 
     async def _full(self, function: Registered, enqueued: Enqueued) -> Refused:
         """The refusal of a job there is no room for, with the time until there is some."""
@@ -331,6 +304,18 @@ def new_job_id() -> str:
             for start in range(0, len(text), 16)
         )
     return _ids.pop()
+
+
+def _too_long(enqueued: Enqueued, wait: float, most: float, eta: float | None) -> Refused:
+    """The refusal of a job that would wait longer than ``max_wait``, with the prediction."""
+    seconds = retry_after(wait - most)
+    detail = (
+        f"The wait would be about {math.ceil(wait)} s, and {most:g} s are the most. Please try "
+        f"again in about {seconds} s."
+    )
+    size, bound = enqueued.queue_size, enqueued.max_size
+    problem = Problem.of("wait_too_long", detail, queue_size=size, max_size=bound, eta=eta)
+    return Refused(problem, seconds)
 
 
 def _idempotency_key(request: web.Request, owner: str | None) -> str | None:

@@ -18,7 +18,7 @@ from ._registry import Registered, discover, queued_handlers, register
 from ._routes import ROUTES
 from ._run import run_app
 from ._runtime import Door, Runtime
-from ._settings import FunctionOptions, Settings
+from ._settings import ClientKey, FunctionOptions, Priority, Settings
 from .engines.memory import MemoryEngine
 
 __all__ = ["SETTINGS", "middleware", "queued", "run_app", "setup"]
@@ -105,8 +105,12 @@ def middleware(
     concurrency_limit: int | Literal["default"] | None = "default",
     concurrency_id: str | None = None,
     max_size: int | None = None,
+    max_wait: float | None = None,
     queue_timeout: float | None = None,
     time_limit: float | None = None,
+    client_key: ClientKey | None = None,
+    max_running_per_client: int | None = None,
+    priority: Priority | None = None,
 ) -> Any:
     """A middleware that puts one queue in front of handlers nobody touches.
 
@@ -120,8 +124,12 @@ def middleware(
         concurrency_limit: as in :func:`queued`.
         concurrency_id: as in :func:`queued`.
         max_size: how many may wait.
+        max_wait: seconds a request may be expected to wait before it is refused.
         queue_timeout: seconds a request may wait before it gets a 503.
         time_limit: seconds a handler may run before its client gets a 504.
+        client_key: as in :func:`queued`.
+        max_running_per_client: as in :func:`queued`.
+        priority: as in :func:`queued`.
 
     Raises:
         ConfigurationError: an option is out of its range.
@@ -139,8 +147,12 @@ def middleware(
         concurrency_limit=concurrency_limit,
         concurrency_id=concurrency_id,
         max_size=max_size,
+        max_wait=max_wait,
         queue_timeout=queue_timeout,
         time_limit=time_limit,
+        client_key=client_key,
+        max_running_per_client=max_running_per_client,
+        priority=priority,
     )
     return _Middleware(match, options)
 

@@ -16,14 +16,15 @@ import aioqueue
 PACKAGE = Path(aioqueue.__file__).parent
 
 LAYERS = {
-    0: "_job _errors _settings _durations",
+    0: "_job _errors _checks _settings _durations",
     1: "engines engines.base _encoding _outbox _running _executors _outcomes _capture _tqdm",
     2: "engines.memory engines._backlog engines._deadlines engines._entry engines._kept"
     " engines._line engines._queue",
     3: "_annotations _mismatches _convert _payload _parameters _admission _eventlog _active"
     " _scheduler",
     4: "_negotiation _problems _positions _listeners _resource _answers _waiting _sse _bodies",
-    5: "_handle _function _registry _submit _routes _gate _standstill _hooks _decorator",
+    5: "_handle _function _registry _request_hooks _submit _routes _gate _standstill"
+    " _hooks _decorator",
     6: "_runtime _run web",
     8: "__init__",
 }

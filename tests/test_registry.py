@@ -246,7 +246,7 @@ def test_lowest_limit_that_was_set(limits: list[Any], default: int | None, expec
     """In a shared queue numbers beat None, and "default" is not set."""
     those = [registered(concurrency_id="q", concurrency_limit=limit) for limit in limits]
 
-    found = policies(those, default)
+    found = policies(those, Settings(default_concurrency_limit=default))
     assert {name: policy.concurrency_limit for name, policy in found.items()} == {"q": expected}
 
 

@@ -143,6 +143,7 @@ def test_public_names_of_a_job() -> None:
         "owner",
         "progress",
         "raise_if_cancelled",
+        "slot",
     }
 
 

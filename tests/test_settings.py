@@ -44,6 +44,7 @@ SECONDS_FROM_0 = ([-0.1, "1", False, NAN, INFINITY], "a number of seconds of at 
 SECONDS_ABOVE_0 = ([0, -1.0, "1", True, NAN, INFINITY], "a number of seconds above 0")
 CALLABLE = ([1, "f"], "a callable that takes the request, or None")
 HOOK = ([1, "f"], "a callable that takes the ended job, or None")
+PRIORITY = (["high", True, NAN, INFINITY], "a number, a callable that takes the request")
 BOOLEAN = ([None, 1, "true"], "True or False")
 DISCONNECT = (["stay", -1, True, NAN, INFINITY, []], '"keep", "cancel", or a number of seconds')
 PATH = (
@@ -71,12 +72,18 @@ SETTINGS = {
     "max_tasks": not_none(WHOLE_FROM_1),
     "max_size": or_none(WHOLE_FROM_0),
     "max_queued_bytes": or_none(WHOLE_FROM_1),
+    "max_wait": or_none(SECONDS_ABOVE_0),
     "queue_timeout": or_none(SECONDS_ABOVE_0),
     "time_limit": or_none(SECONDS_ABOVE_0),
     "cancel_timeout": not_none(SECONDS_FROM_0),
     "on_disconnect": not_none(DISCONNECT),
     "drain_timeout": not_none(SECONDS_FROM_0),
     "owner": CALLABLE,
+    "client_key": CALLABLE,
+    "max_running_per_client": or_none(WHOLE_FROM_1),
+    "max_queued_per_client": or_none(WHOLE_FROM_1),
+    "priority": PRIORITY,
+    "priority_step": not_none(SECONDS_ABOVE_0),
     "metadata": CALLABLE,
     "on_finish": HOOK,
     "max_body_size": or_none(WHOLE_FROM_1),
@@ -99,6 +106,8 @@ OPTIONS = {
     "concurrency_limit": ([0, -1, 1.5, True, "all"], "a whole number of at least 1, None"),
     "concurrency_id": NAME,
     "max_size": or_none(WHOLE_FROM_0),
+    "slots": (["gpu", [], [1], ["a", "a"]], "a list of names"),
+    "max_wait": or_none(SECONDS_ABOVE_0),
     "queue_timeout": or_none(SECONDS_ABOVE_0),
     "batch": BOOLEAN,
     "max_batch_size": not_none(WHOLE_FROM_1),
@@ -107,6 +116,10 @@ OPTIONS = {
     "cancel_timeout": or_none(SECONDS_FROM_0),
     "on_disconnect": DISCONNECT,
     "max_body_size": or_none(WHOLE_FROM_1),
+    "client_key": CALLABLE,
+    "max_running_per_client": or_none(WHOLE_FROM_1),
+    "max_queued_per_client": or_none(WHOLE_FROM_1),
+    "priority": PRIORITY,
     "metadata": CALLABLE,
     "on_finish": HOOK,
     "capture_logs": BOOLEAN,

@@ -47,6 +47,8 @@ class Backlog:
         ):
             if bound is not None and size >= bound:
                 return Enqueued("queue_full", record.id, size, bound)
+        if limits.too_long:
+            return Enqueued("wait_too_long", record.id, self.size, limits.max_size)
         bound = limits.max_queued_bytes
         if bound is not None and self._bytes + len(record.payload) > bound:
             return Enqueued("queue_full", record.id, self.size, limits.max_size)

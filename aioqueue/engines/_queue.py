@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -41,6 +42,8 @@ class Queue:
         self.slots: dict[str, Slot] = {}
         self.durations: dict[str, Durations] = {}
         self._policy = policy
+        self._numbers = 0  # how many slots have had a number
+        self._freed: list[int] = []  # and which of these are free: a heap
         self._lines: dict[tuple[str, str | None], Line] = {}  # by function and node
         self._waiting: dict[str, int] = {}  # by function, held ones included
         self._turn = 0.0  # V of the fair order
@@ -194,8 +197,16 @@ class Queue:
 
     def ahead(self, key: tuple[float, int, Entry]) -> dict[str, int]:
         """How many jobs of each function stand before this place."""
+        return self._before(key[:2])
+
+    def ahead_of(self, newcomer: Entry) -> dict[str, int] | None:
+        """The same for a job that has not joined; None if it would be held beside the line."""
+        if self._at_cap(newcomer.record):
+            return None
+        return self._before((self._order(newcomer), newcomer.sequence))
+
+    def _before(self, place: tuple[float, int]) -> dict[str, int]:
         counts: dict[str, int] = {}
-        place = key[:2]
         for (function, _), line in self._lines.items():
             before = line.rank(place)
             if before:
@@ -203,6 +214,13 @@ class Queue:
         return counts
 
     # Slots
+
+    def number_slot(self) -> int:
+        """A number for the next claim: the lowest that no claim has."""
+        if self._freed:
+            return heapq.heappop(self._freed)
+        self._numbers += 1
+        return self._numbers - 1
 
     def take_slot(self, claim: Claim, order: float, now: float) -> None:
         """A claim begins to run; ``order`` is that of its head."""
@@ -220,6 +238,7 @@ class Queue:
     def free_slot(self, claim: Claim) -> None:
         """A claim has ended, and so has its work."""
         del self.slots[claim.id]
+        heapq.heappush(self._freed, claim.slot)
 
     def measure(self, claim: Claim, now: float) -> None:
         """Remember how long a claim's work took."""

@@ -92,10 +92,13 @@ class Enqueued:
     """The answer to an enqueue.
 
     ``accepted``; ``duplicate`` (``job_id`` is the job that has the key already); ``conflict``
-    (the key was used for something else); or refused: ``queue_full``, ``quota_exceeded``.
+    (the key was used for something else); or refused: ``queue_full``, ``quota_exceeded``,
+    ``wait_too_long``.
     """
 
-    outcome: Literal["accepted", "duplicate", "conflict", "queue_full", "quota_exceeded"]
+    outcome: Literal[
+        "accepted", "duplicate", "conflict", "queue_full", "quota_exceeded", "wait_too_long"
+    ]
     job_id: str
     queue_size: int = 0
     max_size: int | None = None
@@ -207,6 +210,9 @@ class Engine(Protocol):
 
     async def ahead(self, job_ids: Sequence[str]) -> Sequence[Mapping[str, int] | None]:
         """For each job the waiting jobs before it, by function; None if it is not in line."""
+
+    async def ahead_of(self, record: JobRecord) -> Mapping[str, int] | None:
+        """What would stand before this job if it joined now, by function; None if it were held."""
 
     async def stats(self, queue: str) -> QueueStats:
         """The counts of one queue."""

@@ -157,6 +157,11 @@ class MemoryEngine:
             for entry in entries
         ]
 
+    async def ahead_of(self, record: JobRecord) -> Mapping[str, int] | None:
+        """What would stand before this job if it joined now, by function; None if it were held."""
+        newcomer = Entry(record, self._sequence + 1, self._clock())
+        return self._queues[record.queue].ahead_of(newcomer)
+
     async def stats(self, queue: str) -> QueueStats:
         """The counts of one queue."""
         return self._queues[queue].stats()
@@ -271,7 +276,7 @@ class MemoryEngine:
             self._backlog.shrink(entry.record)
             entry.start(name, now, durations)
         attempts = tuple(Attempt(entry.record, entry.log.attempt) for entry in batch)
-        claim = Claim(name, queue.name, function, attempts)
+        claim = Claim(name, queue.name, function, attempts, queue.number_slot())
         queue.take_slot(claim, batch[0].order, now)
         self._claims[name] = queue
         return claim

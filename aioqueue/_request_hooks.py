@@ -1,0 +1,85 @@
+"""What the app's hooks say of a request: whose it is, whose turn it takes, and how urgent it is."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import math
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+from aiohttp import web
+
+from ._errors import Problem, Refused
+from ._registry import Registered
+from ._settings import Settings
+
+__all__ = ["metadata_of", "owner_of", "owner_text", "standing_of"]
+
+logger = logging.getLogger("aioqueue")
+
+
+async def _ask(hook: Callable[[Any], Any] | None, request: web.Request) -> Any:
+    """What a hook of the app says of a request.
+
+    Raises:
+        Refused: the hook failed; its traceback is in the log.
+    """
+    if hook is None:
+        return None
+    try:
+        answer = hook(request)
+        return await answer if inspect.isawaitable(answer) else answer
+    except web.HTTPException:
+        raise
+    except Exception as error:
+        logger.exception("the hook %r failed", hook, exc_info=error)
+        raise Refused(Problem.of("internal_error", "The server made a mistake.")) from None
+
+
+def owner_text(owner: object) -> str | None:
+    """An owner as it is stored and compared."""
+    return None if owner is None else str(owner)
+
+
+async def owner_of(settings: Settings, request: web.Request) -> str | None:
+    """Whose request it is, as the app's hook says.
+
+    Raises:
+        Refused: the hook failed.
+    """
+    return owner_text(await _ask(settings.owner, request))
+
+
+async def metadata_of(
+    settings: Settings, function: Registered, request: web.Request
+) -> bytes | None:
+    """What the app wants to keep with the request's job, as JSON.
+
+    Raises:
+        Refused: the hook failed, or what it says has no JSON form.
+    """
+    hook = function.options.metadata or settings.metadata
+    value = await _ask(hook, request)
+    try:
+        return None if value is None else orjson.dumps(value)
+    except TypeError as error:
+        logger.error("the metadata hook %r returned no JSON: %s", hook, error)
+        raise Refused(Problem.of("internal_error", "The server made a mistake.")) from None
+
+
+async def standing_of(function: Registered, request: web.Request) -> tuple[str | None, float]:
+    """Whose turn the request's job takes, and its priority, as the app's hooks say.
+
+    Raises:
+        Refused: a hook failed.
+    """
+    client = owner_text(await _ask(function.client_key, request))
+    priority = function.priority
+    if callable(priority):
+        priority = await _ask(priority, request)
+        if not isinstance(priority, int | float) or not math.isfinite(priority):
+            logger.error("the priority hook returned %r, which is no number", priority)
+            raise Refused(Problem.of("internal_error", "The server made a mistake."))
+    return client, float(priority or 0.0)

@@ -69,6 +69,7 @@ def job_resource(
         "function": snapshot.record.function,
         "state": snapshot.state.value,
         "position": estimate.position,
+        "held": snapshot.state is JobState.QUEUED and estimate.position is None,
         "queue_size": estimate.queue_size,
         "eta": estimate.eta,
         "eta_high": estimate.eta_high,

@@ -36,6 +36,7 @@ def test_fields() -> None:
         ("function", "generate"),
         ("state", "queued"),
         ("position", 3),
+        ("held", False),
         ("queue_size", 7),
         ("eta", 12.4),
         ("eta_high", 20.1),
@@ -56,6 +57,12 @@ def test_fields() -> None:
             },
         ),
     ]
+
+
+def test_held() -> None:
+    """A job that waits beside the line says so; one that does not wait is not held."""
+    assert resource(NOTHING)["held"] is True
+    assert resource(NOTHING, state=JobState.RUNNING)["held"] is False
 
 
 def test_running() -> None:

@@ -15,6 +15,8 @@ export interface JobResource<Result = unknown> {
   function: string;
   state: State;
   position: number | null;
+  /** Whether it waits beside the line, since its client is at its limit. */
+  held: boolean;
   queue_size: number | null;
   /** Seconds to the result: the middle of what is likely, and what nine of ten stay below. */
   eta: number | null;
@@ -53,8 +55,8 @@ export type State = "queued" | "running" | "succeeded" | "failed" | "cancelled";
 /** What happens to a job. There may be more types in time: ignore those you don't know. */
 export type JobEvent<Result = unknown> =
   | ({ type: "state"; job: string; truncated?: boolean } & JobResource<Result>)
-  | { type: "position"; job: string; position: number; queue_size: number;
-      eta: number | null; eta_high: number | null }
+  | { type: "position"; job: string; position: number | null; held: boolean; queue_size: number;
+      eta: number | null; eta_high: number | null; reason?: string }
   | { type: "started"; job: string; eta: number | null }
   /** The job runs once more: what it has put out before is void. */
   | { type: "restarted"; job: string }

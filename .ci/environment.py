@@ -78,7 +78,7 @@ def install(python: Path, extras: "tuple[str, ...]") -> bool:
     chosen = f"[{','.join(extras)}]" if extras else ""
     say(f"Fetching packages for aioqueue{chosen}, through pip's cache ...")
     if "demo" in extras:
-        say("The demo's model and its runtime take about 140 MB to fetch and 400 MB on the disk.")
+        say("The demo's model and its runtime take about 160 MB to fetch and 440 MB on the disk.")
     environ = os.environ | {"PIP_DISABLE_PIP_VERSION_CHECK": "1", "PYTHONUTF8": "1"}
     with subprocess.Popen(
         [python, "-m", "pip", "install", "--progress-bar=off", "--editable", f".{chosen}"],

@@ -99,6 +99,9 @@ def warm_model() -> Any:
     threads = {"intra_op_num_threads": 1, "inter_op_num_threads": 1}
     model = RapidOCR(
         params={f"EngineConfig.onnxruntime.{name}": value for name, value in threads.items()}
+        # A large picture is made smaller before its text is looked for, a small one not larger:
+        # that takes a third of the time, and is read better.
+        | {"Det.limit_type": "max", "Det.limit_side_len": 960}
         | {"Global.log_level": "warning"}
     )
     model(cv2.imdecode(numpy.frombuffer(demo_pictures.draw(1), numpy.uint8), cv2.IMREAD_COLOR))

@@ -18,6 +18,7 @@ from tests.relay import Relay, port_of
 
 pytestmark = [
     pytest.mark.one_loop,
+    pytest.mark.timeout(180),  # a model, a browser, and whatever else the machine does
     pytest.mark.skipif(chromium() is None, reason="there is no Chromium: make system-deps"),
     pytest.mark.skipif(
         importlib.util.find_spec("rapidocr") is None, reason="onnxruntime has no wheel for this"

@@ -164,6 +164,10 @@ class Active:
         # In this step, so that the next claim counts it.
         executor.hold(self.job)
 
+    def is_open(self, job_id: str) -> bool:
+        """Whether a job of the claim has not ended."""
+        return job_id in self._open
+
     async def run(self) -> None:
         """Run the function to its end, and settle its jobs."""
         records = [attempt.record for attempt in self.claim.attempts]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import string
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +15,7 @@ __all__ = [
     "boolean",
     "callable_or_none",
     "concurrency_limit",
+    "is_priority",
     "name",
     "number",
     "on_disconnect",
@@ -58,10 +59,15 @@ def callable_or_none(owner: object, attribute: attrs.Attribute[Any], value: obje
         raise _fail(owner, attribute.name, value, f"a callable that takes {takes}, or None")
 
 
+def is_priority(value: object) -> bool:
+    """Whether a line can be ordered by it: a number, and not NaN or infinite."""
+    return isinstance(value, int | float) and abs(value) <= sys.float_info.max
+
+
 def priority(owner: object, attribute: attrs.Attribute[Any], value: object) -> None:
     if value is None or callable(value):
         return
-    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+    if not is_priority(value) or isinstance(value, bool):
         wanted = "a number, a callable that takes the request and returns one, or None"
         raise _fail(owner, attribute.name, value, wanted)
 

@@ -11,6 +11,7 @@ import attrs
 import orjson
 from aiohttp import web
 
+from ._checks import is_priority
 from ._convert import JSON
 from ._errors import AioqueueError, JobFailed, Problem
 from ._job import JobState, Snapshot
@@ -26,8 +27,13 @@ class SubmitOptions:
 
     owner: str | None = None
     client: str | None = None
-    priority: float | None = None
+    priority: float | None = attrs.field(default=None)
     metadata: Any = None
+
+    @priority.validator
+    def _check(self, attribute: object, value: object) -> None:
+        if value is not None and not is_priority(value):
+            raise ValueError(f"options(priority={value!r}): priority must be a number, or None")
 
 
 class Door(Protocol):

@@ -239,8 +239,8 @@ def _order(queue: str, functions: Sequence[Registered]) -> Order:
     if fair and ranked:
         raise ConfigurationError(
             f"the queue {queue!r} has one order, but {fair[0]} has a client_key and {ranked[0]} a "
-            "priority: take one of them, or give each function a queue of its own "
-            "(concurrency_id=…)."
+            "priority: take one of them. For both, put client_key on the functions whose clients "
+            "take turns instead of on the app, and give each kind a concurrency_id of its own."
         )
     return Order.FAIR if fair else Order.PRIORITY if ranked else Order.ARRIVAL
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import inspect
 import logging
-import math
 from collections.abc import Callable
 from typing import Any
 
 import orjson
 from aiohttp import web
 
+from ._checks import is_priority
 from ._errors import Problem, Refused
 from ._registry import Registered
 from ._settings import Settings
@@ -79,7 +79,7 @@ async def standing_of(function: Registered, request: web.Request) -> tuple[str |
     priority = function.priority
     if callable(priority):
         priority = await _ask(priority, request)
-        if not isinstance(priority, int | float) or not math.isfinite(priority):
+        if not is_priority(priority):
             logger.error("the priority hook returned %r, which is no number", priority)
             raise Refused(Problem.of("internal_error", "The server made a mistake."))
     return client, float(priority or 0.0)

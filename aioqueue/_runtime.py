@@ -24,7 +24,7 @@ from ._executors import Executor, LoopExecutor, ThreadExecutor
 from ._gate import Gate, Handler
 from ._handle import SubmitOptions
 from ._hooks import Hooks
-from ._job import JobRecord, Snapshot, event_data
+from ._job import JobRecord, Order, Snapshot, event_data
 from ._listeners import Listeners
 from ._outbox import OutboxBounds
 from ._outcomes import content_of
@@ -212,13 +212,15 @@ class Runtime:
         """Enqueue a job, and answer its id."""
         around = CURRENT.get(None)
         owner, metadata = owner_text(options.owner), options.metadata
-        client, priority = options.client, options.priority
+        client, priority = owner_text(options.client), options.priority
         if around is not None:
             its_client, its_priority = standing_of(around)
             owner = around.owner if owner is None else owner
             metadata = around.metadata if metadata is None else metadata
             client = its_client if client is None else client
-            priority = its_priority if priority is None else priority
+            queue = self._scheduler.queue_of(around.id)
+            if priority is None and queue and self._policies[queue].order is Order.PRIORITY:
+                priority = its_priority
         if priority is None:
             priority = registered.priority if isinstance(registered.priority, int | float) else 0.0
         record = JobRecord(

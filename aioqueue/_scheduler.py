@@ -141,6 +141,16 @@ class Scheduler:
         places = [one.job.id for one in active if one.executor is executor]
         return slots, places
 
+    def holders_of_client(self, record: JobRecord) -> list[str]:
+        """Who holds the place of each running job of this job's client in its queue."""
+        return [
+            active.job.id
+            for active in dict.fromkeys(self._active.values())
+            if active.claim.queue == record.queue
+            for attempt in active.claim.attempts
+            if attempt.record.client == record.client and active.is_open(attempt.record.id)
+        ]
+
     async def submit(
         self,
         record: JobRecord,

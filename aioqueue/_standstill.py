@@ -45,7 +45,7 @@ class Waits:
                     f"this job would wait for ever: all that could make room for {target.function} "
                     f"in the queue {target.queue!r} wait for jobs themselves. Give "
                     f"{target.function} a queue of its own (concurrency_id=…), or raise "
-                    "concurrency_limit."
+                    "concurrency_limit, or max_running_per_client if there is one."
                 )
             yield
         finally:
@@ -72,7 +72,13 @@ class Waits:
         if not self._scheduler.waits(target.id):
             return False  # it has just ended, or is another process's
         slots, places = self._scheduler.holders(target)
-        limit = self._policies[target.queue].concurrency_limit
+        policy = self._policies[target.queue]
+        cap = policy.max_running_per_client
+        if cap is not None and target.client is not None:
+            mine = self._scheduler.holders_of_client(target)
+            if len(mine) >= cap and stuck.issuperset(mine):
+                return True  # it is held beside the line
+        limit = policy.concurrency_limit
         full = limit is not None and len(slots) >= limit
         if full and stuck.issuperset(slots):
             return True

@@ -153,8 +153,10 @@ class Submitter:
             return
         stats = await self.engine.stats(function.queue)
         waiting, limits = stats.waiting.get(function.name, 0), function.limits
-        if not stats.queue_size:
-            return  # it may start at once
+        limit = stats.concurrency_limit
+        has_slot = limit is None or len(stats.running) < limit
+        if not stats.queue_size or (has_slot and self.scheduler.can_start(function.name)):
+            return  # it may start at once: all that wait may be held beside the line
         if limits.function_max_size is not None and waiting >= limits.function_max_size:
             full = Enqueued("queue_full", "", waiting, limits.function_max_size)
             raise await self._full(function, full)
@@ -242,6 +244,8 @@ class Submitter:
         detail = f"The queue is full ({size} waiting). Please try again in about {seconds} s."
         if enqueued.outcome == "quota_exceeded":
             detail = f"You have {size} jobs waiting already. Please wait for one of them."
+            if size == 1:
+                detail = "You have 1 job waiting already. Please wait for it."
         problem = Problem.of(enqueued.outcome, detail, queue_size=size, max_size=bound, eta=eta)
         return Refused(problem, seconds)
 

@@ -29,6 +29,8 @@ class Slot(NamedTuple):
     started: float
     kept: bool = False
     """Whether only a release frees it: its jobs have ended for their clients, its work goes on."""
+    measured: bool = False
+    """Whether the time until that release is how long the function takes."""
 
 
 class Queue:
@@ -227,9 +229,9 @@ class Queue:
         self._turn = max(self._turn, order)
         self.slots[claim.id] = Slot(claim, now)
 
-    def keep_slot(self, claim: Claim) -> None:
+    def keep_slot(self, claim: Claim, measured: bool) -> None:
         """The slot stays taken until it is released, whatever its jobs do."""
-        self.slots[claim.id] = self.slots[claim.id]._replace(kept=True)
+        self.slots[claim.id] = self.slots[claim.id]._replace(kept=True, measured=measured)
 
     def keeps(self, claim: Claim) -> bool:
         """Whether this claim's slot waits for its release."""
@@ -252,6 +254,6 @@ class Queue:
         return QueueStats(
             concurrency_limit=self.limit,
             waiting={name: count for name, count in self._waiting.items() if count},
-            running=[RunningClaim(claim.function, at) for claim, at, _ in self.slots.values()],
+            running=[RunningClaim(claim.function, at) for claim, at, *_ in self.slots.values()],
             durations=self.durations,
         )

@@ -342,13 +342,14 @@ class MemoryEngine:
         for entry, outcome in zip(entries, outcomes, strict=True):
             queue.finish(entry)
             self._end(entry, outcome)
+        # What was cut short by a cancel says nothing about how long the function takes.
+        measured = any(outcome.state is not JobState.CANCELLED for outcome in outcomes)
         if keep:
-            queue.keep_slot(claim)
+            queue.keep_slot(claim, measured)
         if queue.keeps(claim) or any(self._held(claim, job.record.id) for job in claim.attempts):
             self._hint(queue)  # a job that was held beside the line may have joined it
             return
-        # What was cut short says nothing about how long the function takes.
-        if any(outcome.state is not JobState.CANCELLED for outcome in outcomes):
+        if measured:
             queue.measure(claim, self._clock())
         self._free(claim)
 
@@ -364,6 +365,8 @@ class MemoryEngine:
             queue.come_back(entry)
             if entry.cancel_reason:
                 self._cancel(entry, entry.cancel_reason)
+        if queue.slots[claim.id].measured:
+            queue.measure(claim, self._clock())
         self._free(claim)
 
     def _free(self, claim: Claim) -> None:

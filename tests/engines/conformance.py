@@ -142,6 +142,10 @@ class Bench:
         places = await self.engine.ahead(jobs.split())
         return [None if ahead is None else 1 + sum(ahead.values()) for ahead in places]
 
+    def slots(self, jobs: str) -> list[int]:
+        """The numbers of the slots in which these jobs ran last."""
+        return [self.claims[job_id].slot for job_id in jobs.split()]
+
     async def log(self, job_id: str, after: EventId = BEGINNING) -> list[str]:
         """What a job's log holds after an event: `1-2 output`."""
         page = await self.engine.events(job_id, after)

@@ -149,6 +149,8 @@ class Model:
                 return "quota_exceeded", len(mine)
             if size is not None and len(self.waiting) >= size:
                 return "queue_full", len(self.waiting)
+            if limits.too_long:
+                return "wait_too_long", len(self.waiting)
         self._number += 1
         order = queue.order_of(record, self._number, now)
         job = Job(record, self._number, now, order, held=capped)

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from aioqueue._job import Attempt, Demand
+from aioqueue._job import Attempt, Demand, QueuePolicy
 from tests.engines.conformance import Bench
 
 pytestmark = pytest.mark.one_loop
@@ -42,6 +42,106 @@ async def test_claimed_once(open_bench: OpenBench) -> None:
 
     assert await bench.start(worker="w", free=2) == ["1", "2"]
     assert await bench.start(worker="v", free=2) == ["3"]
+
+
+# Numbers of slots
+
+
+async def test_slot_numbers(open_bench: OpenBench) -> None:
+    """Each claim that runs has a number of its own, from 0, and the lowest that is free."""
+    bench = await open_bench(concurrency_limit=3)
+    await bench.add_all("1 2 3 4 5 6")
+    await bench.start()
+    assert bench.slots("1 2 3") == [0, 1, 2]
+
+    await bench.settle("3")
+    await bench.settle("2")
+    await bench.start()
+    assert bench.slots("4 5") == [1, 2]
+    await bench.settle("1")
+    await bench.start()
+    assert bench.slots("6") == [0]
+
+
+async def test_slot_numbers_without_a_limit(open_bench: OpenBench) -> None:
+    """Without a limit there are as many numbers as claims have ever run at once."""
+    bench = await open_bench(concurrency_limit=None)
+    for round_ in range(3):
+        await bench.add_all(f"{round_}a {round_}b {round_}c")
+        await bench.start()
+        assert bench.slots(f"{round_}a {round_}b {round_}c") == [0, 1, 2]
+        for job_id in ("b", "a", "c"):
+            await bench.settle(f"{round_}{job_id}")
+
+
+async def test_slot_number_of_a_batch(open_bench: OpenBench) -> None:
+    """A batch is one claim with one number, which is free when the last of it has ended."""
+    bench = await open_bench(concurrency_limit=2)
+    await bench.add_all("1 2 3 4 5 6")
+    await bench.start(batch=2)
+    assert bench.slots("1 2 3 4") == [0, 0, 1, 1]
+
+    await bench.settle("1")
+    assert await bench.start(batch=2) == []
+    await bench.settle("2")
+    await bench.start(batch=2)
+    assert bench.slots("5") == [0]
+
+
+async def test_slot_number_is_kept(open_bench: OpenBench) -> None:
+    """While its work goes on a claim keeps its number, though its jobs have ended."""
+    bench = await open_bench(concurrency_limit=2)
+    await bench.add_all("1 2 3 4")
+    await bench.start()
+    await bench.settle("1", keep=True)
+    await bench.settle("2")
+    await bench.start()
+    assert bench.slots("3") == [1]
+
+    await bench.release("1")
+    await bench.start()
+    assert bench.slots("4") == [0]
+
+
+async def test_slot_number_after_a_release(open_bench: OpenBench) -> None:
+    """A job that was given back runs in whichever slot is free then."""
+    bench = await open_bench(concurrency_limit=2)
+    await bench.add_all("1 2 3")
+    await bench.start()
+    await bench.release("2")
+    await bench.release("1")
+    await bench.start()
+
+    assert bench.slots("1 2") == [0, 1]
+
+
+async def test_slot_numbers_are_the_queues(open_bench: OpenBench) -> None:
+    """Each queue counts its own slots, for all of its functions together."""
+    bench = await open_bench(q=QueuePolicy(concurrency_limit=2), other=QueuePolicy())
+    await bench.add("1", "a")
+    await bench.add("2", "b")
+    await bench.add("3", queue="other")
+    await bench.start()
+    await bench.start("other")
+
+    assert bench.slots("1 2 3") == [0, 1, 0]
+
+
+async def test_slot_numbers_under_another_limit(open_bench: OpenBench) -> None:
+    """A raised limit adds numbers; under a lowered one those that run keep theirs."""
+    bench = await open_bench(concurrency_limit=2)
+    await bench.engine.set_limit("q", 3)
+    await bench.add_all("1 2 3 4")
+    await bench.start()
+    assert bench.slots("1 2 3") == [0, 1, 2]
+
+    await bench.engine.set_limit("q", 1)
+    await bench.settle("1")
+    await bench.settle("3")
+    assert await bench.start() == []
+    await bench.settle("2")
+    await bench.start()
+    assert bench.slots("4") == [0]
 
 
 # Limits

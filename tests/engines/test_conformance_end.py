@@ -381,6 +381,19 @@ async def test_duration_of_a_batch(bench: Bench) -> None:
     assert (await bench.engine.stats("q")).durations["a"].mean == 5.0
 
 
+async def test_duration_of_what_outlives_its_job(bench: Bench) -> None:
+    """Work that goes on after its job has failed takes as long as it keeps its slot."""
+    await bench.add("1")
+    await bench.start()
+    bench.clock.advance(3)
+    await bench.settle("1", state=JobState.FAILED, keep=True)
+    assert not (await bench.engine.stats("q")).durations
+    bench.clock.advance(4)
+    await bench.release("1")
+
+    assert (await bench.engine.stats("q")).durations["a"].mean == 7.0
+
+
 @pytest.mark.parametrize("how", ["cancelled", "kept", "released", "never ran"])
 async def test_no_duration(bench: Bench, how: str) -> None:
     """What was cut short says nothing about how long the function takes."""
@@ -395,7 +408,7 @@ async def test_no_duration(bench: Bench, how: str) -> None:
     if how == "cancelled":
         await bench.settle("1", state=JobState.CANCELLED)
     elif how == "kept":
-        await bench.settle("1", state=JobState.FAILED, keep=True)
+        await bench.settle("1", state=JobState.CANCELLED, keep=True)
     if how in ("kept", "released"):
         await bench.release("1")
 

@@ -17,6 +17,9 @@ OpenBench = Callable[..., Awaitable[Bench]]
 NO_ROOM = AdmissionLimits(max_size=0)
 """Takes only what need not wait."""
 
+TOO_LONG = AdmissionLimits(max_size=7, too_long=True)
+"""What is asked for when the wait was found to be too long."""
+
 
 async def test_accepted(bench: Bench) -> None:
     """An accepted job is queued as it was recorded, with nothing in its log."""
@@ -147,6 +150,54 @@ async def test_quota_bounds_what_waits(open_bench: OpenBench) -> None:
     assert late.outcome == "quota_exceeded"
     now = await bench.add("3", queue="other", client="ann", limits=limits)
     assert now.outcome == "accepted"
+
+
+async def test_too_long(bench: Bench) -> None:
+    """Where the wait was found to be too long nothing new may wait, and nothing is stored."""
+    await bench.add("1")
+    await bench.start()
+    await bench.add("2")
+
+    refused = await bench.add("3", limits=TOO_LONG)
+    assert refused == Enqueued("wait_too_long", "3", 1, 7)
+    assert await bench.engine.get("3") is None
+    assert await bench.waiting() == {"a": 1}
+
+
+async def test_too_long_for_what_starts_at_once(bench: Bench) -> None:
+    """A job that can start at once waits for nothing, so no wait is too long for it."""
+    assert (await bench.add("1", limits=TOO_LONG, can_start=False)).outcome == "wait_too_long"
+    assert (await bench.add("2", limits=TOO_LONG)).outcome == "accepted"
+
+
+async def test_too_long_beside_the_line(open_bench: OpenBench) -> None:
+    """A job that would be held waits, although a slot is free."""
+    bench = await open_bench(concurrency_limit=2, max_running_per_client=1)
+    await bench.add("1", client="ann")
+    await bench.start()
+
+    assert (await bench.add("2", client="ann", limits=TOO_LONG)).outcome == "wait_too_long"
+    assert (await bench.add("3", client="bob", limits=TOO_LONG)).outcome == "accepted"
+
+
+async def test_too_long_for_a_retry(bench: Bench) -> None:
+    """A retry finds its job, however long the line is by now; a conflict is still one."""
+    await bench.add("1", dedup=Dedup("s", "k", b"1"))
+
+    known = await bench.add("2", limits=TOO_LONG, dedup=Dedup("s", "k", b"1"))
+    assert (known.outcome, known.job_id) == ("duplicate", "1")
+    other = await bench.add("3", limits=TOO_LONG, dedup=Dedup("s", "k", b"2"))
+    assert other.outcome == "conflict"
+
+
+async def test_full_before_too_long(bench: Bench) -> None:
+    """A queue that is full says so, and a quota too, whatever the wait would be."""
+    await bench.add("1", client="ann")
+
+    full = AdmissionLimits(max_size=1, too_long=True)
+    assert (await bench.add("2", limits=full)).outcome == "queue_full"
+    quota = AdmissionLimits(max_queued_per_client=1, too_long=True)
+    assert (await bench.add("3", client="ann", limits=quota)).outcome == "quota_exceeded"
 
 
 async def test_jobs_that_come_back(bench: Bench) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Awaitable, Callable
 
 import pytest
 
-from aioqueue._job import Order, QueuePolicy
-from tests.engines.conformance import Bench
+from aioqueue._job import JobRecord, Order, QueuePolicy
+from tests.engines.conformance import UNBOUNDED, Bench
 
 pytestmark = pytest.mark.one_loop
 
@@ -102,6 +103,16 @@ async def test_newcomer(open_bench: OpenBench) -> None:
     await add_by_client(bench, "b1 b2")  # V is 2: their turns are 3 and 4
 
     assert await bench.run_out() == ["a3", "b1", "a4", "b2"]
+
+
+async def test_turn_that_has_begun(open_bench: OpenBench) -> None:
+    """The rest of the turn that runs comes before a newcomer too: it and his own, two a client."""
+    bench = await fair(open_bench)
+    await add_by_client(bench, "a1 b1 b2 b3")
+    await bench.start()
+    await add_by_client(bench, "c1")
+
+    assert await bench.positions("b1 b2 c1 b3") == [1, 2, 3, 4]
 
 
 async def test_running_jobs_are_no_turns(open_bench: OpenBench) -> None:
@@ -295,6 +306,92 @@ async def test_old_place_among_many(bench: Bench) -> None:
     await bench.release("1")
 
     assert await bench.positions("1 2 3 4") == [1, 2, 3, 4]
+
+
+# The place that a job would have
+
+
+@pytest.mark.parametrize(
+    ("order", "expected"),
+    [
+        (Order.ARRIVAL, {"a": 2, "b": 1}),
+        (Order.FAIR, {"a": 1, "b": 1}),
+        (Order.PRIORITY, {"b": 1}),
+    ],
+)
+async def test_ahead_of(open_bench: OpenBench, order: Order, expected: dict[str, int]) -> None:
+    """`ahead_of` foresees what stands before a job, by function, in each order."""
+    bench = await open_bench(order=order, priority_step=60.0)
+    await bench.add("1", client="ann")
+    await bench.add("2", client="ann")
+    await bench.add("3", "b", client="bob", priority=2)
+    bench.clock.advance(30)
+    newcomer = JobRecord(id="4", function="a", queue="q", client="cid", priority=1)
+
+    foreseen = await bench.engine.ahead_of(newcomer)
+    await bench.engine.enqueue(newcomer, limits=UNBOUNDED)
+    assert foreseen == expected
+    assert await bench.engine.ahead(["4"]) == [foreseen]
+
+
+@pytest.mark.parametrize("order", list(Order))
+async def test_ahead_of_agrees_with_ahead(open_bench: OpenBench, order: Order) -> None:
+    """Right after the same job was enqueued `ahead` says the same, whatever waits and runs."""
+    bench = await open_bench(order=order, concurrency_limit=2, priority_step=10.0)
+    dice = random.Random(7)
+    for number in range(60):
+        newcomer = JobRecord(
+            id=str(number),
+            function=dice.choice("abc"),
+            queue="q",
+            client=dice.choice(["ann", "ann", "ann", "bob", None]),
+            priority=dice.randrange(4),
+            node=dice.choice(["w", None]),
+        )
+        foreseen = await bench.engine.ahead_of(newcomer)
+        await bench.engine.enqueue(newcomer, limits=UNBOUNDED)
+        assert await bench.engine.ahead([newcomer.id]) == [foreseen]
+        bench.clock.advance(dice.randrange(5))
+        if number % 3 == 0:
+            for claim in await bench.start(batch=2):
+                await bench.settle(*claim.split("+"))
+
+
+async def test_ahead_of_a_job_that_would_be_held(open_bench: OpenBench) -> None:
+    """A job that would wait beside the line would have no place, until its client has room."""
+    bench = await open_bench(concurrency_limit=2, max_running_per_client=1)
+    await bench.add("1", client="ann")
+    await bench.start()
+    newcomer = JobRecord(id="2", function="a", queue="q", client="ann")
+
+    assert await bench.engine.ahead_of(newcomer) is None
+    await bench.settle("1")
+    assert await bench.engine.ahead_of(newcomer) == {}
+
+
+async def test_ahead_of_is_one_queues(open_bench: OpenBench) -> None:
+    """Who waits in another queue would stand before nobody here."""
+    bench = await open_bench(q=QueuePolicy(), other=QueuePolicy())
+    await bench.add_all("1 2", queue="other")
+
+    assert await bench.engine.ahead_of(JobRecord(id="3", function="a", queue="q")) == {}
+
+
+@pytest.mark.parametrize("order", list(Order))
+async def test_ahead_of_changes_nothing(open_bench: OpenBench, order: Order) -> None:
+    """Asking is not joining: no job, no count, no turn, and no wake-up comes of it."""
+    bench = await open_bench(order=order)
+    await bench.add("1", client="ann")
+    await bench.engine.wait_work("w", 0)
+    for number in range(5):
+        newcomer = JobRecord(id=f"x{number}", function="a", queue="q", client="bob", priority=9)
+        assert await bench.engine.ahead_of(newcomer) is not None
+
+    assert (await bench.engine.wait_work("w", 0)).queues == ()
+    assert await bench.engine.get("x0") is None
+    assert await bench.waiting() == {"a": 1}
+    await bench.add("2", client="bob")
+    assert await bench.positions("1 2") == [1, 2]
 
 
 # Beside the line: max_running_per_client

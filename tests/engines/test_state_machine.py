@@ -112,6 +112,7 @@ class Engine(RuleBasedStateMachine):
             AdmissionLimits,
             max_size=st.sampled_from([None, None, 9]),
             max_queued_per_client=st.sampled_from([None, None, 4]),
+            too_long=st.sampled_from([False, False, True]),
         ),
         can_start=st.booleans(),
     )
@@ -125,7 +126,10 @@ class Engine(RuleBasedStateMachine):
         """Jobs come."""
         for fields in requests:
             record = JobRecord(id=next(self.ids), queue=queue, **fields)
+            foreseen = run(self.engine.ahead_of(record))
             enqueued = run(self.engine.enqueue(record, limits=limits, can_start=can_start))
+            if enqueued.outcome == "accepted":
+                assert run(self.engine.ahead([record.id])) == [foreseen]
 
             outcome = self.model.enqueue(record, limits, can_start, self.clock())
             assert (enqueued.outcome, enqueued.queue_size) == outcome
@@ -173,7 +177,10 @@ class Engine(RuleBasedStateMachine):
         ]
         assert set(reply.ended) == ended
         assert (reply.blocked, reply.ready_at) == (blocked, ready_at)
+        slots = {claim.slot for claim in self.claims if claim.queue == queue}
         for claim, jobs in zip(reply.claims, started, strict=True):
+            assert claim.slot == min(set(range(len(slots) + 1)) - slots)
+            slots.add(claim.slot)
             assert [attempt.number for attempt in claim.attempts] == [job.attempt for job in jobs]
             assert jobs[0].claim is not None
             self.claims[claim] = jobs[0].claim

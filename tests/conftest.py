@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import threading
 import time
 import warnings
@@ -42,7 +43,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Say what the marks mean."""
+    """Say what the marks mean, and let asyncio not log how busy the machine is."""
+    # Its warnings are of callbacks that took long; a test that counts log lines would count them.
+    logging.getLogger("asyncio").setLevel(logging.ERROR)
     config.addinivalue_line(
         "markers", "one_loop: run on asyncio only: the loop makes no difference"
     )

@@ -30,7 +30,7 @@ class Listener:
         wake: called when the client has left, or everybody must.
     """
 
-    __slots__ = ("dropped", "jobs", "renew_at", "request", "wake")
+    __slots__ = ("dropped", "jobs", "look_at", "renew_at", "request", "wake")
 
     def __init__(self, request: web.Request, jobs: Sequence[str], wake: Callable[[], None]) -> None:
         self.request = request
@@ -39,6 +39,8 @@ class Listener:
         self.dropped = False
         """Whether the client has left, or was made to."""
         self.renew_at = 0.0
+        self.look_at = 0.0
+        """When it next has something to do about time, besides being there."""
 
     @property
     def is_gone(self) -> bool:
@@ -52,7 +54,7 @@ class Listener:
         self.wake()
 
     async def tick(self, now: float) -> None:
-        """Once a second, while the socket is open."""
+        """Once a second from ``look_at`` on, while the socket is open."""
 
 
 class Place:
@@ -121,7 +123,8 @@ class Listeners:
             if now >= listener.renew_at:
                 listener.renew_at = now + LISTENING_SECONDS / 2
                 renew += listener.jobs
-            await self._tick_one(listener, now)
+            if now >= listener.look_at:
+                await self._tick_one(listener, now)
         await self._engine.attend(self._unheard(), 0.0)
         await self._engine.attend(renew, LISTENING_SECONDS)
 

@@ -162,8 +162,12 @@ class _Stream(Listener):
                 self._taken, self._taken_at = taken, now
             elif now - self._taken_at > self._settings.send_timeout:
                 self.abort()
-        elif now - self._silent_since + 1.0 >= self._settings.ping_interval:
+            self.look_at = 0.0
+            return
+        if now - self._silent_since + 1.0 >= self._settings.ping_interval:
             await self._push(PING, now)
+        # Thousands of streams wait in silence: nothing is to be done for them until the next ping.
+        self.look_at = self._silent_since + self._settings.ping_interval - 1.0
 
     async def _push(self, data: bytes, now: float) -> bool:
         try:
@@ -172,6 +176,7 @@ class _Stream(Listener):
             return False
         if sent:
             self._silent_since = now
+            self.look_at = 0.0  # what was sent may be left unread
         return sent
 
     async def tell(self, kind: str, data: bytes) -> bool:
@@ -202,7 +207,13 @@ class _Stream(Listener):
     async def write(self, data: bytes, now: float) -> None:
         """Send; a client that does not read makes this wait, and only this."""
         self._silent_since = now
+        self.look_at = 0.0
         await self._response.write(data)
+
+    async def finish(self, data: bytes) -> None:
+        """Send the last of it, and end the response."""
+        self.look_at = 0.0
+        await self._response.write_eof(data)
 
     def abort(self) -> None:
         """Hang up on a client that does not read."""
@@ -268,12 +279,12 @@ class Streams:
                 if reader.cursors:
                     await stream.write(opening, loop.time())
                 else:
-                    await response.write_eof(opening)
+                    await stream.finish(opening)
                 while reader.cursors and not stream.dropped:
                     await reader.wait()
                     data = await self._news(stream)
                     if not reader.cursors:
-                        await response.write_eof(data)
+                        await stream.finish(data)
                     elif data:
                         await stream.write(data, loop.time())
         except ConnectionError:

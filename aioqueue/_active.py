@@ -168,17 +168,20 @@ class Active:
         """Whether a job of the claim has not ended."""
         return job_id in self._open
 
-    async def run(self) -> None:
-        """Run the function to its end, and settle its jobs."""
+    def start(self) -> Coroutine[Any, Any, None]:
+        """Start the function.  Answers what runs it to its end, and settles its jobs."""
         records = [attempt.record for attempt in self.claim.attempts]
         try:
             call = self.function.call(records, self.job, self._locals)
-            self._limit_time()
-            ended = await self.executor.run(call, self.job, self._context)
-        except Exception as error:  # it could not begin; what it raises itself is in ``ended``
+            end = self.executor.start(call, self.job, self._context)
+        except Exception as error:  # it could not begin; what it raises itself is in its end
             self.executor.let_go(self.job)
-            ended = Ended(error=error)
-        await self.finish(ended)
+            return self.finish(Ended(error=error))
+        self._limit_time()
+        return self._run(end)
+
+    async def _run(self, end: Callable[[], Awaitable[Ended]]) -> None:
+        await self.finish(await end())
 
     def _limit_time(self) -> None:
         limit = self.function.time_limit

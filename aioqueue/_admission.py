@@ -1,27 +1,34 @@
 """Position and time left, from the counts of a queue.  Pure functions.
 
 The model: each slot is busy until what runs in it ends; the jobs ahead are dealt to the slots as
-they come free; then one's own run begins.  Where everything takes the same time that is exact;
-where it varies, the mean is right and the spread grows with the square root of the line.
+they come free; then one's own run begins.  Where everything takes the same time that is exact.
+Where it varies, the number of jobs that have started by some time is about known, and so is how
+far it may be off; that makes equally likely times of one's own start, and with the equally likely
+durations of one's own run equally likely ends: their middle is ``eta``, nine of ten are before
+``eta_high``.
 """
 
 from __future__ import annotations
 
 import math
 import random
-from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 import attrs
 
 from ._durations import Durations
 from ._job import QueueStats
+from ._starts import LIKELY, Starts, Work
 
 __all__ = ["Estimate", "Forecast", "retry_after", "time_left"]
 
 _NINETY = 1.2816
 """Standard deviations above the mean that nine of ten stay under, for a normal distribution."""
+_RUNS = 16
+"""How many equally likely durations stand for those of a function."""
+_THIN = 64
+"""Into how many thin slots all slots together are cut, about."""
 
 
 @attrs.frozen(slots=True)
@@ -42,9 +49,24 @@ class Forecast:
         workers: how many of its claims this process can run at once, whatever the limit.
         now: the engine's clock.
         batch_sizes: how many jobs one claim takes, by function; else one.
+        batch_timeouts: how long a claim waits until it is full, by function; else not at all.
     """
 
-    __slots__ = ("_batch_sizes", "_free_at", "_rounds", "_step", "durations", "queue_size")
+    __slots__ = (
+        "_batch_sizes",
+        "_batch_timeouts",
+        "_busy",
+        "_idle",
+        "_running_variance",
+        "_slots",
+        "_starts",
+        "_step",
+        "_usual",
+        "durations",
+        "queue_size",
+        "slots",
+        "started",
+    )
 
     def __init__(
         self,
@@ -52,104 +74,178 @@ class Forecast:
         workers: int,
         now: float,
         batch_sizes: Mapping[str, int] = MappingProxyType({}),
+        batch_timeouts: Mapping[str, float] = MappingProxyType({}),
     ) -> None:
         self._batch_sizes = batch_sizes
+        self._batch_timeouts = batch_timeouts
         self.durations = stats.durations
         self.queue_size = stats.queue_size
+        self.started = len(stats.running) + sum(one.added for one in self.durations.values())
         limit = stats.concurrency_limit
         slots = max(1, workers if limit is None else min(limit, workers))
-        busy = [
-            durations.remaining(now - claim.started) if durations else math.inf
-            for claim in stats.running
-            for durations in (stats.durations.get(claim.function),)
-        ]
-        # Where a limit was lowered more run than may, and those above it must end first.
-        free_at = sorted([0.0] * (slots - len(busy)) + busy)[-slots:]
-        # Nobody knows when a paused queue goes on, or what has never ended yet will end.
-        self._free_at = [] if limit == 0 else [at for at in free_at if at < math.inf]
+        running = [(stats.durations.get(one.function), now - one.started) for one in stats.running]
+        self.slots = slots if limit != 0 else 0
+        self._idle = max(0, slots - len(running))
+        if len(running) > slots:
+            # Where a limit was lowered more run than may, and those above it must end first.
+            running.sort(key=lambda one: one[0].remaining(one[1]) if one[0] else math.inf)
+            del running[: len(running) - slots]
+        # Nobody knows when what has never ended yet will end, or when a paused queue goes on.
+        self._busy = [(one, elapsed) for one, elapsed in running if one]
+        if limit == 0:
+            self._busy, self._idle = [], 0
+        self._slots = len(self._busy) + self._idle
         known = {
             name: math.ceil(jobs / batch_sizes.get(name, 1))
             for name, jobs in stats.waiting.items()
-            if self.durations.get(name)
+            if jobs and self.durations.get(name)
         }
-        work = sum(claims * self.durations[name].mean for name, claims in known.items())
-        self._step = work / sum(known.values()) if work else 0.0
-        self._rounds: dict[tuple[int, float], tuple[int, list[float]]] = {}
+        work = {name: claims * self.durations[name].mean for name, claims in known.items()}
+        self._step = sum(work.values()) / sum(known.values()) if work else 0.0
+        self._usual = self.durations[max(work, key=lambda name: work[name])] if work else None
+        self._starts: dict[float, Starts] = {}
+        self._running_variance: float | None = None
+
+    @property
+    def pace(self) -> float | None:
+        """Seconds between two starts, on average; None if that is not known."""
+        return self._step / self._slots if self._step and self._slots else None
 
     def _claims(self, jobs: int, function: str, own: str) -> int:
         """How many claims these jobs before one are; the last of its own function run with it."""
         size = self._batch_sizes.get(function, 1)
         return jobs // size if function == own else math.ceil(jobs / size)
 
-    def _start(self, ahead: Mapping[str, int], function: str) -> tuple[float, float] | None:
-        """The mean and the variance of the seconds until a job behind these starts."""
-        own = self.durations[function]
-        free_at = self._free_at
-        if not free_at:
+    def _likely(
+        self,
+        ahead: Mapping[str, int],
+        function: str,
+        waited: float,
+        overtaken: tuple[float, float],
+    ) -> tuple[float, float] | None:
+        """The seconds until the result of a job behind these: likely, and at worst."""
+        own = self.durations.get(function)
+        if not own or not self._slots:
             return None
-        count, work, spread = 0, 0.0, 0.0
+        before = Work()
         for other, jobs in ahead.items():
-            durations = self.durations.get(other) or own
-            claims = self._claims(jobs, other, function)
-            count += claims
-            work += claims * durations.mean
-            spread += claims * durations.variance
-        # As if all that work were jobs of the usual length: who has more of it before him is never
-        # told an earlier start, whatever his and theirs are like.
+            before.add(self._claims(jobs, other, function), self.durations.get(other) or own)
         step = self._step or own.mean
-        nth, part = divmod(work / step + 1e-6, 1.0)
-        start = self._nth_start(int(nth), step)
-        if part > 2e-6:
-            start += part * (self._nth_start(int(nth) + 1, step) - start)
-        if count < len(free_at):
-            start = min(start, free_at[count])  # however long those take that stand before
-        return start, spread / len(free_at) ** 2
+        if overtaken[0]:
+            before.add_others(*overtaken, step)
+        window = self._window(ahead.get(function, 0), function, waited)
+        running = self._variance_of_running()
+        own_variance = own.variance * self._slots**2
+        starts: Sequence[float] = (0.0,) * len(LIKELY)
+        if before.count < self._idle:
+            pass
+        elif not window and own_variance + running <= 0.1 * before.variance:
+            # One's own run is just one of many.
+            more = own_variance + running
+            if self._slots == 1:
+                (middle,), (high,) = before.sums((0.0,), more), before.sums((_NINETY,), more)
+                middle, high = middle + self._left(), high + self._left()
+            else:
+                line = self._starts_of(own, step)
+                (middle,) = line.likely(before, 0.0, (0.0,))
+                (high,) = line.likely(before, more, (_NINETY,))
+            return middle + own.mean, high + own.mean
+        elif self._slots == 1:
+            starts = self._one_by_one(before)
+        else:
+            starts = self._starts_of(own, step).likely(before, running, LIKELY)
+        if window:
+            starts = list(map(max, starts, window))
+        runs = own.points(_RUNS)
+        ends = sorted([at + run for at in starts for run in runs])
+        half, nine = len(ends) // 2, len(ends) * 9 // 10
+        return (ends[half - 1] + ends[half]) / 2, ends[nine]
 
-    def _nth_start(self, nth: int, step: float) -> float:
-        """When the nth start is, from 0, if every job takes ``step`` and all slots are in use."""
-        free_at = self._free_at
-        slots = len(free_at)
-        if free_at[-1] - free_at[0] > step:
-            # Some slots come free so late that others start several jobs before.
-            numbers = range(2, slots + 1)
-            slots = 1 + bisect_right(numbers, nth, key=lambda number: self._round(number, step)[0])
-        before, starts = self._round(slots, step)
-        rounds, index = divmod(nth - before, slots)
-        return starts[index] + rounds * step
+    def _one_by_one(self, before: Work) -> list[float]:
+        """When the only slot comes free for a job behind this work: equally likely times."""
+        if not self._busy:
+            return before.sums(LIKELY)
+        durations, elapsed = self._busy[0]
+        if before.mean:
+            sums = before.sums(LIKELY)
+            slices = durations.slices(len(LIKELY), elapsed)
+            left = sorted([at + work for at in slices for work in sums])
+        else:
+            left = durations.slices(_RUNS, elapsed)
+        size = len(left) // len(LIKELY)
+        return [sum(left[i : i + size]) / size for i in range(0, len(left), size)]
 
-    def _round(self, slots: int, step: float) -> tuple[int, list[float]]:
-        """The first so many slots, once the last of them is free: starts before, next starts."""
-        known = self._rounds.get((slots, step))
+    def _window(self, before: int, function: str, waited: float) -> tuple[float, ...]:
+        """Equally likely times until a batch that is not full stops waiting for more."""
+        timeout, size = self._batch_timeouts.get(function, 0.0), self._batch_sizes.get(function, 1)
+        mates = before % size
+        if timeout <= waited or mates == size - 1:
+            return ()
+        left = timeout - waited
+        if not mates:
+            return (left,) * len(LIKELY)
+        # The first of them came some time before; the more came since, the longer ago.
+        shares = ((number + 0.5) / len(LIKELY) for number in range(len(LIKELY)))
+        return tuple(left * (1 - share ** (1 / mates)) for share in shares)
+
+    def _variance_of_running(self) -> float:
+        """The variance of when one of the slots comes free."""
+        if self._running_variance is None:
+            variance = sum(durations.moments(elapsed)[1] for durations, elapsed in self._busy)
+            self._running_variance = variance / self._slots
+        return self._running_variance
+
+    def _left(self) -> float:
+        """The mean time until the only slot comes free."""
+        return sum(durations.remaining(elapsed) for durations, elapsed in self._busy)
+
+    def _starts_of(self, own: Durations, step: float) -> Starts:
+        """The starts of this queue if its jobs take ``step`` on average."""
+        known = self._starts.get(step)
         if known is None:
-            free_at = self._free_at[:slots]
-            counts = [math.ceil((free_at[-1] - at) / step) for at in free_at]
-            starts = sorted(at + count * step for at, count in zip(free_at, counts, strict=True))
-            known = self._rounds[slots, step] = sum(counts), starts
+            thin = max(1, min(_RUNS, _THIN // self._slots))
+            if thin == 1:
+                free_at = [[durations.remaining(elapsed)] for durations, elapsed in self._busy]
+            else:
+                free_at = [durations.slices(thin, elapsed) for durations, elapsed in self._busy]
+            free_at += [[0.0] * thin] * self._idle
+            usual = self._usual or own
+            runs = [run / usual.mean for run in usual.slices(_RUNS)]
+            known = self._starts[step] = Starts(free_at, step, runs)
         return known
 
-    def estimate(self, function: str, ahead: Mapping[str, int] | None) -> Estimate:
-        """What to tell a job of this function that has these before it; None = not in line."""
+    def estimate(
+        self,
+        function: str,
+        ahead: Mapping[str, int] | None,
+        waited: float = 0.0,
+        overtaken: tuple[float, float] = (0.0, 0.0),
+    ) -> Estimate:
+        """What to tell a job of this function that has these before it; None = not in line.
+
+        Args:
+            function: its function.
+            ahead: those before it, by function.
+            waited: how long it has waited so far.
+            overtaken: how many more will come before it, mean and variance.
+        """
         if ahead is None:
             return Estimate(None, self.queue_size, None, None)
         position = 1 + sum(ahead.values())
         size = max(self.queue_size, position)  # a forecast may be a moment older than a place
-        own = self.durations.get(function)
-        start = self._start(ahead, function) if own else None
-        if own is None or start is None:
+        likely = self._likely(ahead, function, waited, overtaken)
+        if likely is None:
             return Estimate(position, size, None, None)
-        mean, variance = start
-        eta = mean + own.quantile(0.5)
-        high = mean + own.mean + _NINETY * math.sqrt(variance + own.variance)
-        high = max(high, mean + own.quantile(0.9), eta)
-        return Estimate(position, size, round(eta, 3), round(high, 3))
+        eta, high = likely
+        return Estimate(position, size, round(eta, 3), round(max(eta, high), 3))
 
 
 def time_left(durations: Durations | None, elapsed: float) -> tuple[float | None, float | None]:
     """Seconds until the result of a running job: likely, and at worst."""
     if not durations:
         return None, None
-    left = durations.remaining(elapsed)
-    return round(left, 3), round(max(left, durations.quantile(0.9) - elapsed), 3)
+    left = durations.quantile(0.5, elapsed) - elapsed
+    return round(left, 3), round(max(left, durations.quantile(0.9, elapsed) - elapsed), 3)
 
 
 def retry_after(seconds: float | None) -> int:

@@ -11,8 +11,9 @@ import inspect
 import queue
 import threading
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextvars import Context
+from functools import partial
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from ._running import CURRENT, Job, outbox_of, outputs_of
@@ -41,7 +42,7 @@ class Executor(Protocol):
 
     Where a call gives back a generator, the executor runs that too, and says what it yields.  The
     jobs of a batch run as one.  A job holds its place from ``hold``, in the very step in which it
-    is claimed, to the end of ``run``; or to ``let_go``, if it is not run here.
+    is claimed, to its end; or to ``let_go``, if it is not run here.
     """
 
     capacity: int
@@ -56,8 +57,11 @@ class Executor(Protocol):
     def let_go(self, job: Job) -> None:
         """Give a place back."""
 
-    async def run(self, call: Call, job: Job, context: Context) -> Ended:
-        """Run the call until it has really ended, whatever it raises, and give its place back."""
+    def start(self, call: Call, job: Job, context: Context) -> Callable[[], Awaitable[Ended]]:
+        """Start the call, at once if it can be, and answer what waits until it has really ended.
+
+        Whatever it raises is in its end; its place is given back then.
+        """
 
     def interrupt(self, job: Job) -> None:
         """Ask the call of this job to end: the sooner, the better."""
@@ -93,8 +97,11 @@ class LoopExecutor(_Places[asyncio.Task[Any]]):
     A gated request only holds a place: it runs in the task of its connection.
     """
 
-    async def run(self, call: Call, job: Job, context: Context) -> Ended:
-        """Await the call.  The caller's task is the job's own, and runs in ``context``."""
+    def start(self, call: Call, job: Job, context: Context) -> Callable[[], Awaitable[Ended]]:
+        """What awaits the call.  Its task is the job's own, and runs in a copy of ``context``."""
+        return partial(self._run, call, job)
+
+    async def _run(self, call: Call, job: Job) -> Ended:
         task = self._running[job] = asyncio.current_task()
         CURRENT.set(job)
         try:
@@ -139,8 +146,8 @@ class ThreadExecutor(_Places[asyncio.Future[Ended]]):
         self._threads: list[threading.Thread] = []
         self._loop = asyncio.get_running_loop()
 
-    async def run(self, call: Call, job: Job, context: Context) -> Ended:
-        """Run the call in a thread, and wait until it has really ended.
+    def start(self, call: Call, job: Job, context: Context) -> Callable[[], Awaitable[Ended]]:
+        """Hand the call to a thread, in this very step: the loop may have much to do before a task.
 
         The thread enters ``context``, so the caller must not run in it: it could not go on.
         """
@@ -149,7 +156,7 @@ class ThreadExecutor(_Places[asyncio.Future[Ended]]):
         if len(self._threads) < len(self._running):
             self._start_thread()
         self._calls.put((job, call, context))
-        return await future
+        return lambda: future
 
     def _start_thread(self) -> None:
         number = len(self._threads) + 1

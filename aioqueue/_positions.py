@@ -6,6 +6,9 @@ least a second and at most fifteen, and all together get no more than a budget: 
 first; and none waits longer for news than he has waited so far, since a first estimate is often
 wrong.  So somebody near the head hears every second and somebody far back now and then: a drain
 costs O(n log n) messages, and four a minute for everybody who waits longer than some minutes.
+
+What is shown falls with the clock.  A time left that is a little longer than the clock says is not
+told; one that is much longer is, and with it the reason, as with a place that is further back.
 """
 
 from __future__ import annotations
@@ -13,12 +16,14 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections.abc import Awaitable, Callable, Mapping
+from types import MappingProxyType
 
 import attrs
 import orjson
 
 from ._admission import Estimate, Forecast, time_left
-from ._job import JobState, Snapshot
+from ._job import JobRecord, JobState, Snapshot
+from ._overtaking import Overtaking
 from .engines.base import Engine
 
 __all__ = ["Estimator", "Positions", "Waiting"]
@@ -27,6 +32,8 @@ _SHORTEST, _LONGEST = 1.0, 15.0
 _SHARE = 0.1
 _FRESH = 0.1
 """Seconds for which the forecast of a queue is good: faster changes are noise to people."""
+_FRESHEST = 0.02
+"""At least so many, however fast one job starts after the other."""
 
 
 class Estimator:
@@ -36,15 +43,22 @@ class Estimator:
         engine: what counts.
         workers: for each queue, how many of its claims this process can run at once.
         batch_sizes: for each function, how many of its jobs one claim takes.
+        batch_timeouts: for each function, how long a claim waits until it is full.
     """
 
     def __init__(
-        self, engine: Engine, workers: Mapping[str, int], batch_sizes: Mapping[str, int]
+        self,
+        engine: Engine,
+        workers: Mapping[str, int],
+        batch_sizes: Mapping[str, int],
+        batch_timeouts: Mapping[str, float] = MappingProxyType({}),
     ) -> None:
         self._engine = engine
         self._workers = workers
         self._batch_sizes = batch_sizes
+        self._batch_timeouts = batch_timeouts
         self._forecasts: dict[str, tuple[float, bool, Forecast]] = {}
+        self._overtaking: dict[str, Overtaking] = {}
 
     async def forecast(self, queue: str, *, full: bool = False) -> Forecast:
         """What can be said of a queue, at most a moment old.
@@ -56,14 +70,30 @@ class Estimator:
         """
         now = await self._engine.now()
         known = self._forecasts.get(queue)
-        if known is not None and now - known[0] < _FRESH and not (full and known[1]):
-            return known[2]
+        if known is not None and not (full and known[1]):
+            pace = known[2].pace
+            fresh = _FRESH if pace is None else min(_FRESH, max(_FRESHEST, pace * 0.1))
+            if now - known[0] < fresh:
+                return known[2]
         stats = await self._engine.stats(queue)
         limit, workers = stats.concurrency_limit, self._workers[queue]
         has_slot = len(stats.running) < (workers if limit is None else min(limit, workers))
-        forecast = Forecast(stats, workers, now, self._batch_sizes)
+        forecast = Forecast(stats, workers, now, self._batch_sizes, self._batch_timeouts)
         self._forecasts[queue] = (now, has_slot, forecast)
+        overtaking = self._overtaking.get(queue)
+        if overtaking is not None and overtaking.watched:
+            overtaking.look(await self._engine.ahead(overtaking.watched), forecast.started)
         return forecast
+
+    def overtaken(
+        self, queue: str, job_id: str, priority: float, ahead: Mapping[str, int] | None
+    ) -> tuple[float, float]:
+        """How many more will come before a job that has these before it: mean and variance."""
+        if ahead is None:
+            return 0.0, 0.0
+        overtaking = self._overtaking.setdefault(queue, Overtaking())
+        overtaking.watch(job_id, priority)
+        return overtaking.expected(priority, sum(ahead.values()))
 
     async def estimate(self, snapshot: Snapshot) -> Estimate:
         """What to tell whoever asks about this job."""
@@ -71,7 +101,9 @@ class Estimator:
         if snapshot.state is JobState.QUEUED:
             forecast = await self.forecast(record.queue, full=True)
             (ahead,) = await self._engine.ahead([record.id])
-            return forecast.estimate(record.function, ahead)
+            waited = await self._engine.now() - snapshot.created
+            expected = self.overtaken(record.queue, record.id, record.priority, ahead)
+            return forecast.estimate(record.function, ahead, waited, expected)
         if snapshot.state is JobState.RUNNING and snapshot.started is not None:
             forecast = await self.forecast(record.queue)
             elapsed = await self._engine.now() - snapshot.started
@@ -87,11 +119,14 @@ class Estimator:
         return None if eta is None or durations is None else eta - durations.quantile(0.5)
 
     async def joining(self, function: str, queue: str) -> Estimate:
-        """What a job would be told that joined now, behind all that wait."""
+        """What a job of nobody's would be told that joined now, wherever its place would be."""
         stats = await self._engine.stats(queue)
         now = await self._engine.now()
-        forecast = Forecast(stats, self._workers[queue], now, self._batch_sizes)
-        return forecast.estimate(function, stats.waiting)
+        forecast = Forecast(
+            stats, self._workers[queue], now, self._batch_sizes, self._batch_timeouts
+        )
+        visitor = JobRecord(id="", function=function, queue=queue)
+        return forecast.estimate(function, await self._engine.ahead_of(visitor))
 
 
 @attrs.define(slots=True, eq=False)
@@ -110,6 +145,9 @@ class Waiting:
     told_at: float = 0.0
     since: float = 0.0
     gone: bool = False
+    slots: int | None = None
+    """How many jobs could run at once when that was told, as far as is known."""
+    priority: float | None = None
 
 
 class Positions:
@@ -150,32 +188,57 @@ class Positions:
                 due.append(waiting)
         places = await self._engine.ahead([waiting.job_id for waiting in due])
         for waiting, ahead in zip(due, places, strict=True):
-            if ahead is None and not await self._waits(waiting.job_id):
+            if (ahead is None or waiting.priority is None) and not await self._waits(waiting):
                 continue
             forecast = await self._estimator.forecast(waiting.queue)
-            estimate = forecast.estimate(waiting.function, ahead)
+            expected = self._estimator.overtaken(
+                waiting.queue, waiting.job_id, waiting.priority or 0, ahead
+            )
+            estimate = forecast.estimate(waiting.function, ahead, now - waiting.since, expected)
             if _is_news(waiting, estimate, now):
-                await self._tell(waiting, estimate, now)
+                reason = _reason(waiting, estimate, forecast.slots, now)
+                await self._tell(waiting, _shown(waiting, estimate, reason, now), reason, now)
+            if waiting.told_at == now or waiting.slots is None:
+                waiting.slots = forecast.slots
             self._again(waiting, estimate, now)
 
-    async def _waits(self, job_id: str) -> bool:
-        """Whether a job that is not in line is held beside it."""
-        snapshot = await self._engine.get(job_id)
-        return snapshot is not None and snapshot.state is JobState.QUEUED
+    async def _waits(self, waiting: Waiting) -> bool:
+        """Whether a job waits: in line, or held beside it."""
+        snapshot = await self._engine.get(waiting.job_id)
+        if snapshot is None or snapshot.state is not JobState.QUEUED:
+            return False
+        waiting.priority = snapshot.record.priority
+        return True
 
-    async def _tell(self, waiting: Waiting, estimate: Estimate, now: float) -> None:
-        data = orjson.dumps(
-            {
-                "type": "position",
-                "job": waiting.job_id,
-                "position": estimate.position,
-                "queue_size": estimate.queue_size,
-                "eta": estimate.eta,
-                "eta_high": estimate.eta_high,
-            }
-        )
-        if await waiting.tell("position", data):
+    async def _tell(
+        self, waiting: Waiting, estimate: Estimate, reason: str | None, now: float
+    ) -> None:
+        event = {
+            "type": "position",
+            "job": waiting.job_id,
+            "position": estimate.position,
+            "held": estimate.position is None,
+            "queue_size": estimate.queue_size,
+            "eta": estimate.eta,
+            "eta_high": estimate.eta_high,
+        }
+        if reason is not None:
+            event["reason"] = reason
+        if await waiting.tell("position", orjson.dumps(event)):
             waiting.told, waiting.told_at = estimate, now
+
+
+def _expected(waiting: Waiting, now: float) -> tuple[float, float] | None:
+    """What the clock has made of the time that somebody was told."""
+    told, passed = waiting.told, now - waiting.told_at
+    if told.eta is None or told.eta_high is None:
+        return None
+    return max(0.0, told.eta - passed), max(0.0, told.eta_high - passed)
+
+
+def _slack(told: float) -> float:
+    """A difference that is not worth a word."""
+    return max(0.5, 0.1 * told)
 
 
 def _is_news(waiting: Waiting, estimate: Estimate, now: float) -> bool:
@@ -185,5 +248,33 @@ def _is_news(waiting: Waiting, estimate: Estimate, now: float) -> bool:
         return True
     if estimate.eta is None or told.eta is None:
         return False
-    expected = told.eta - (now - waiting.told_at)
-    return abs(estimate.eta - expected) > max(0.5, 0.1 * told.eta)
+    return abs(estimate.eta - (told.eta - (now - waiting.told_at))) > _slack(told.eta)
+
+
+def _reason(waiting: Waiting, estimate: Estimate, slots: int, now: float) -> str | None:
+    """Why a place is further back than it was, or an end further away; None if neither is.
+
+    ``overtaken``: others came before, by their turn or priority, or came back.  ``paused``: nothing
+    starts.  ``limit``: fewer may run at once than before.  ``slower``: jobs take longer than it
+    seemed.
+    """
+    told, expected = waiting.told, _expected(waiting, now)
+    if told.position is not None and (estimate.position or 0) > told.position:
+        return "overtaken"
+    if told.eta is None or expected is None:
+        return None
+    if estimate.eta is None:
+        return None if slots else "paused"
+    if estimate.eta - expected[0] <= _slack(told.eta):
+        return None
+    return "limit" if waiting.slots is not None and slots < waiting.slots else "slower"
+
+
+def _shown(waiting: Waiting, estimate: Estimate, reason: str | None, now: float) -> Estimate:
+    """What to show: without a reason never more than the clock has made of what was told."""
+    expected = _expected(waiting, now)
+    if reason or expected is None or estimate.eta is None or estimate.eta_high is None:
+        return estimate
+    eta = min(estimate.eta, round(expected[0], 3))
+    high = max(eta, min(estimate.eta_high, round(expected[1], 3)))
+    return attrs.evolve(estimate, eta=eta, eta_high=high)

@@ -257,7 +257,7 @@ class Scheduler:
             self._active[record.id] = active
         gate = locals[0].gate
         if gate is None:
-            self._spawn(self._run(active), context.copy())
+            self._spawn(self._run(active, active.start()), context.copy())
         elif gate.done():  # its client left in this very moment
             ended = Ended(error=asyncio.CancelledError())
             self._spawn(self.finish_gated(active, ended), context.copy())
@@ -270,8 +270,8 @@ class Scheduler:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def _run(self, active: Active) -> None:
-        await active.run()
+    async def _run(self, active: Active, work: Coroutine[Any, Any, None]) -> None:
+        await work
         await self._after(active)
 
     async def finish_gated(self, active: Active, ended: Ended) -> None:

@@ -1,4 +1,4 @@
-"""The command line: ``python -m benchmarks [overhead|viral|functions|all]``."""
+"""The command line: ``python -m benchmarks [SCENARIO]``; ``--help`` lists them."""
 
 import argparse
 import signal
@@ -10,7 +10,7 @@ import attrs
 import orjson
 import uvloop
 
-from benchmarks import batches, overhead, saying, streams, viral
+from benchmarks import batches, eta, fairness, overhead, saying, streams, viral, waiting
 from benchmarks.contest import Contest, Outcome
 from benchmarks.process import Cores, ServerFailed, pin_load, raise_file_limit
 from benchmarks.progress import Progress
@@ -22,6 +22,8 @@ PEERS = [
     for peer in (
         *overhead.PEERS,
         *viral.PEERS,
+        *fairness.PEERS,
+        *waiting.PEERS,
         *(peer for contest in FUNCTIONS for peer in contest.peers),
     )
 ]
@@ -30,8 +32,11 @@ PEERS = [
 def main() -> int:
     """Run what the command line asks for; 1 if something failed, a missed target is no failure."""
     options = parse_arguments()
+    if options.scenario == "eta":
+        eta.report(options.json, options.plots)
+        return 0
     contests = chosen_contests(options)
-    if not contests:
+    if not contests and options.scenario != "plots":
         print("None of these peers takes part in this scenario.", file=sys.stderr)
         return 2
     # A terminated run must end its server as an interrupted one does.
@@ -42,6 +47,8 @@ def main() -> int:
     print(", ".join(f"{name} {version}" for name, version in versions().items()))
     print(cores, flush=True)
     try:
+        if options.scenario == "plots":
+            return draw_plots(options.plots, cores)
         outcomes = uvloop.run(play(contests, options.rounds, cores))
     except ServerFailed as error:
         print(f"\n{error}", file=sys.stderr)
@@ -53,7 +60,7 @@ def main() -> int:
     return int(any(any(outcome.failures()) for outcome in outcomes))
 
 
-SCENARIOS = ["overhead", "viral", "functions", "all"]
+SCENARIOS = ["overhead", "viral", "functions", "fairness", "waiting", "eta", "plots", "all"]
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -69,6 +76,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, metavar="K", help="rounds of each contest")
     parser.add_argument(
         "--peers", type=peers, default=PEERS, metavar="NAME[,NAME]", help=", ".join(PEERS)
+    )
+    parser.add_argument(
+        "--plots", type=Path, metavar="FOLDER", default="build", help="write pictures to FOLDER"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the raw rounds to FILE")
     options = parser.parse_args()
@@ -99,8 +109,20 @@ def chosen_contests(options: argparse.Namespace) -> list[Contest]:
         contests += [viral.contest(users) for users in options.users]
     if options.scenario == "functions":
         contests += FUNCTIONS
+    if options.scenario == "fairness":
+        contests.append(fairness.contest())
+    if options.scenario == "waiting":
+        contests.append(waiting.contest())
     contests = [contest.between(options.peers) for contest in contests]
     return [contest for contest in contests if contest.peers]
+
+
+def draw_plots(folder: Path, cores: Cores) -> int:
+    """Measure what the plots of the guide to tuning show, and draw them into `folder`."""
+    from benchmarks import plots  # needs matplotlib, which the rest does without
+
+    uvloop.run(plots.draw(folder, cores))
+    return 0
 
 
 async def play(contests: Sequence[Contest], rounds: int, cores: Cores) -> list[Outcome]:

@@ -23,6 +23,8 @@ class Peer:
     """What the answer to a served request holds, and no other."""
     tells_position: bool = False
     """Whether its events tell positions, so that the order can be checked."""
+    environ: Mapping[str, str] | None = None
+    """What its server finds in the environment: ``AIOQUEUE_<NAME>`` is a setting."""
 
 
 class Round(AttrsInstance, Protocol):
@@ -68,7 +70,7 @@ class Contest:
         for _ in range(rounds):
             for peer in self.peers:
                 progress.begin()
-                async with running(peer.module, cores) as server:
+                async with running(peer.module, cores, peer.environ) as server:
                     results[peer.name].append(await self.measure(peer, server))
                     complaints = server.complaints()
                 progress.end()

@@ -5,7 +5,7 @@ import os
 import resource
 import sys
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import IO
@@ -89,12 +89,15 @@ def raise_file_limit() -> None:
 
 
 @asynccontextmanager
-async def running(module: str, cores: Cores) -> AsyncIterator[Server]:
-    """Run the server `module` while the block lasts."""
+async def running(
+    module: str, cores: Cores, environ: Mapping[str, str] | None = None
+) -> AsyncIterator[Server]:
+    """Run the server `module`, with `environ` on top of ours, while the block lasts."""
     with tempfile.TemporaryFile() as complaints:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", f"benchmarks.servers.{module}"),
             cwd=ROOT,
+            env={**os.environ, **(environ or {})},
             stdout=asyncio.subprocess.PIPE,
             stderr=complaints,
         )

@@ -39,7 +39,7 @@ class Spread:
 
 @frozen
 class Target:
-    """A figure of one peer, or its ratio to that of another, and what it should be."""
+    """A figure of one peer, or its ratio to that of another, and what it should be, if anything."""
 
     peer: str
     figure: str
@@ -59,6 +59,8 @@ class Target:
             figures = [ours / theirs for ours, theirs in zip(figures, others, strict=True)]
             name = f"{self.peer} / {self.against}, {self.figure}"
         spread = Spread.of(figures)
+        if self.at_least is None and self.at_most is None:
+            return name, spread.text(2), "", ""
         return name, spread.text(2), self._wanted(), "met" if self._met(spread.median) else "MISSED"
 
     def _wanted(self) -> str:

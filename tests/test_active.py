@@ -156,7 +156,7 @@ class Play:
         )
         locals = [Local(copy_context(), None) for _ in jobs]
         self.active = Active(claim, self, self.executor, locals, copy_context(), around)
-        self.run = self.spawn(self.active.run(), copy_context())
+        self.run = self.spawn(self.active.start(), copy_context())
 
     async def happen(self, what: str) -> None:
         """Let something happen, in this step of the loop."""

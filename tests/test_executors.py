@@ -30,8 +30,12 @@ def start(
     job = job or new_job()
     context = context or copy_context()
     executor.hold(job)
-    running = executor.run(call, job, context)
-    return asyncio.get_running_loop().create_task(running, context=context.copy())
+    end = executor.start(call, job, context)
+
+    async def running() -> Ended:
+        return await end()
+
+    return asyncio.get_running_loop().create_task(running(), context=context.copy())
 
 
 def our_threads() -> list[threading.Thread]:
@@ -162,12 +166,23 @@ async def test_interrupt_before_the_first_step(threads, kind: str) -> None:
     """A job that is cancelled between its claim and its first step never runs."""
     executor: Executor = LoopExecutor(1) if kind == "loop" else threads(1)
     job, ran = new_job(), []
+    if kind == "thread":
+        job.cancel()  # a thread may take the call in the very step that hands it over
     task = start(executor, lambda: ran.append(1), job)
     executor.interrupt(job)
 
     assert isinstance((await task).error, JobCancelled)
     assert not ran
     assert executor.free == 1
+
+
+async def test_a_thread_starts_in_the_same_step(threads) -> None:
+    """A call is in its thread before the loop has turned: nothing else is waited for."""
+    executor, begun = threads(1), threading.Event()
+    task = start(executor, begun.set)
+
+    assert begun.wait(10)
+    assert await task == Ended()
 
 
 async def test_interrupt_in_a_thread(threads) -> None:

@@ -20,7 +20,8 @@ LAYERS = {
     1: "engines engines.base _encoding _outbox _running _executors _outcomes _capture _tqdm",
     2: "engines.memory engines._backlog engines._deadlines engines._entry engines._kept"
     " engines._line engines._queue",
-    3: "_annotations _mismatches _convert _payload _parameters _admission _eventlog _active"
+    3: "_annotations _mismatches _convert _payload _parameters _admission _eventlog _active _starts"
+    " _overtaking"
     " _scheduler",
     4: "_negotiation _problems _positions _listeners _resource _answers _waiting _sse _bodies",
     5: "_handle _function _registry _request_hooks _submit _routes _gate _standstill"

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import itertools
 import math
+import random
 from collections import defaultdict
+from collections.abc import Callable
 from typing import Any
 
 import orjson
 import pytest
 
 from aioqueue._admission import Estimate
-from aioqueue._job import QueuePolicy
+from aioqueue._job import Order, QueuePolicy
+from aioqueue._overtaking import Overtaking
 from aioqueue._positions import Estimator, Positions, Waiting
 from aioqueue.engines.base import Retention
 from tests.clock import ManualClock
@@ -43,9 +46,9 @@ class Line:
         await self.worker.engine.open({"queue": QueuePolicy(**policy)}, Retention())
         return self
 
-    async def learn(self, seconds: float) -> None:
+    async def learn(self, seconds: float, name: str = "first") -> None:
         """Let a job take so long, so that there is a history."""
-        await self.worker.enqueue("first")
+        await self.worker.enqueue(name)
         await self.start(seconds)
         await self.until(self.clock() + seconds)
 
@@ -78,12 +81,12 @@ class Line:
         await self.positions.tick(self.clock())
         return self.ticks[-1]
 
-    async def start(self, seconds: float) -> None:
+    async def start(self, seconds: float | Callable[[], float]) -> None:
         """Start what may start, to take so long."""
         for name in await self.worker.claim():
-            self.ends[name] = self.clock() + seconds
+            self.ends[name] = self.clock() + (seconds() if callable(seconds) else seconds)
 
-    async def until(self, time: float, service: float | None = None) -> None:
+    async def until(self, time: float, service: float | Callable[[], float] | None = None) -> None:
         """Let time pass: jobs end, others start (where ``service`` says how long they take)."""
         while self.clock() < time:
             second = math.floor(self.clock()) + 1.0
@@ -291,10 +294,190 @@ async def test_the_event() -> None:
         "type": "position",
         "job": "b",
         "position": 1,
+        "held": False,
         "queue_size": 1,
         "eta": 7.0,
         "eta_high": 7.0,
     }
+
+
+# On screen
+
+
+def check_screen(told: list[tuple[float, dict[str, Any]]], first: Estimate, since: float) -> None:
+    """What one was told falls at least as the clock does, or says why not."""
+    before, place, last = first.eta, first.position, since
+    for time, message in told:
+        if before is not None and message["eta"] is not None and "reason" not in message:
+            assert message["eta"] <= max(0.0, before - (time - last)) + 0.002
+        if place is not None and "reason" not in message:
+            assert (message["position"] or 0) <= place
+        before, place, last = message["eta"], message["position"], time
+
+
+@pytest.mark.one_loop
+@pytest.mark.parametrize("limit", [1, 3])
+async def test_it_only_falls(limit: int) -> None:
+    """Where jobs vary the time left falls with the clock or faster, or there is a reason."""
+    values = random.Random(1)
+    line = await Line(limit).open()
+    for number in range(40):
+        await line.learn(values.lognormvariate(0.0, 1.0), f"first{number}")
+    joined = await line.join(*(f"p{number}" for number in range(40)))
+    first, since = [waiting.told for waiting in joined], line.clock()
+    await line.start(lambda: values.lognormvariate(0.0, 1.0))
+    while line.ends:
+        await line.until(line.clock() + 1.0, lambda: values.lognormvariate(0.0, 1.0))
+    for waiting, estimate in zip(joined, first, strict=True):
+        check_screen(line.told[waiting.job_id], estimate, since)
+    reasons = [message.get("reason") for told in line.told.values() for _, message in told]
+    assert set(reasons) <= {None, "slower"}
+    assert reasons.count(None) > len(reasons) / 2
+
+
+async def test_slower() -> None:
+    """When jobs take much longer than expected the time left rises, and says so."""
+    line = await Line().open()
+    await line.learn(10.0)
+    await line.join("a", "b")
+    await line.start(1000.0)
+    await line.until(line.clock() + 60.0)
+    assert {message.get("reason") for _, message in line.told["b"][1:]} == {"slower"}
+    assert line.told["b"][0][1].get("reason") is None
+
+
+async def test_a_little_slower_is_not_told() -> None:
+    """Who moves up while jobs take a little longer sees the clock go on, not back."""
+    line = await Line().open()
+    await line.learn(10.0)
+    await line.join("a", "b", "c")
+    await line.start(10.3)
+    began = line.clock()
+    await line.join("d")
+    told = 40.0
+    await line.until(began + 12.0, 10.3)
+    time, message = line.told["d"][-1]
+    assert message["position"] == 2
+    assert message["eta"] == pytest.approx(told - (time - began), abs=0.01)
+    assert "reason" not in message
+
+
+async def test_a_lower_limit() -> None:
+    """When fewer may run at once than before, that is the reason."""
+    line = await Line(4).open()
+    await line.learn(30.0)
+    await line.join(*"abcd")
+    await line.start(60.0)
+    await line.join(*(f"p{number}" for number in range(12)))
+    await line.until(line.clock() + 5.0)
+    assert line.told["p11"] == []
+    await line.worker.engine.set_limit("queue", 1)
+    await line.until(line.clock() + 10.0)
+    (_, message) = line.told["p11"][0]
+    assert message["reason"] == "limit"
+    assert message["eta"] > 200.0
+
+
+async def test_a_paused_queue() -> None:
+    """Nobody knows when a paused queue goes on, and that is said; then there is a time again."""
+    line = await Line().open()
+    await line.learn(30.0)
+    await line.join("a")
+    await line.start(30.0)
+    await line.join("b")
+    await line.until(line.clock() + 2.0)
+    await line.worker.engine.set_limit("queue", 0)
+    await line.until(line.clock() + 15.0)
+    (_, message) = line.told["b"][-1]
+    assert (message["eta"], message["reason"]) == (None, "paused")
+    await line.worker.engine.set_limit("queue", None)
+    await line.until(line.clock() + 3.0)
+    (_, message) = line.told["b"][-1]
+    assert message["eta"] > 0
+    assert "reason" not in message
+
+
+async def test_overtaken() -> None:
+    """When somebody of a higher priority comes before one, the place is further back for that."""
+    line = await Line().open(order=Order.PRIORITY)
+    await line.learn(10.0)
+    await line.join("a")
+    await line.start(10.0)
+    await line.join("b")
+    await line.worker.enqueue("c", "d", priority=5)
+    await line.until(line.clock() + 3.0)
+    (_, message) = line.told["b"][0]
+    assert (message["position"], message["reason"]) == (3, "overtaken")
+    assert message["eta"] == pytest.approx(39.0, abs=2.0)
+
+
+async def test_given_back() -> None:
+    """A job that comes back to its place in line is before those behind it again."""
+    line = await Line().open()
+    await line.learn(10.0)
+    await line.join("a")
+    await line.start(10.0)
+    await line.join("b", "c")
+    await line.worker.engine.release(line.worker.claims.pop("a"))
+    line.ends.clear()
+    await line.until(line.clock() + 3.0)
+    (_, message) = line.told["b"][0]
+    assert (message["position"], message["reason"]) == (2, "overtaken")
+
+
+# Overtaking
+
+
+async def test_nobody_is_overtaken_in_a_plain_line() -> None:
+    """Where nobody overtakes nothing is added, exactly, however many were watched."""
+    line = await drained(60, 2.0, limit=2)
+    overtaking = line.estimator._overtaking["queue"]
+    assert overtaking._known
+    assert all(overtaking.expected(0, ahead) == (0.0, 0.0) for ahead in range(100))
+
+
+def test_those_who_come_before_are_learned() -> None:
+    """Whoever joins is told of those who came before his like, by priority and place."""
+    overtaking = Overtaking()
+    started = 0
+    for number in range(100):
+        overtaking.watch(f"low{number}", 0)
+        overtaking.watch(f"high{number}", 5)
+        # Four are before each; two come before the low one while two start, then he starts too.
+        overtaking.look([{"f": 4}, {"f": 4}], started)
+        started += 2
+        overtaking.look([{"f": 4}, {"f": 2}], started)
+        started += 5
+        overtaking.look([None, None], started)
+    mean, variance = overtaking.expected(0, 4)
+    assert mean == pytest.approx(2.0)
+    assert variance == pytest.approx(2.0)
+    assert overtaking.expected(5, 4) == (0.0, 0.0)
+    assert overtaking.expected(0, 50) == (0.0, 0.0)
+    assert overtaking.watched == []
+
+
+def test_watching_is_bounded() -> None:
+    """Of those who wait a few are watched, and of the kinds of them the latest are remembered."""
+    overtaking = Overtaking()
+    for number in range(1000):
+        overtaking.watch(f"{number}", number)
+    assert len(overtaking.watched) == 16
+    for number in range(1000):
+        places = [None] * len(overtaking.watched)
+        overtaking.look(places, number)
+        overtaking.watch("one", number)
+        overtaking.look([{"f": 3}], number)
+    assert len(overtaking._known) == 64
+
+
+def test_who_never_was_seen_teaches_nothing() -> None:
+    """Who had his turn before the first look at him is forgotten."""
+    overtaking = Overtaking()
+    overtaking.watch("a", 0)
+    overtaking.look([None], 5)
+    assert overtaking.watched == []
+    assert overtaking.expected(0, 0) == (0.0, 0.0)
 
 
 # Who is told

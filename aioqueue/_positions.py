@@ -29,6 +29,8 @@ from .engines.base import Engine
 __all__ = ["Estimator", "Positions", "Waiting"]
 
 _SHORTEST, _LONGEST = 1.0, 15.0
+_UNKNOWN = 5.0
+"""Seconds between two looks at most, where there is no time to tell yet."""
 _SHARE = 0.1
 _FRESH = 0.1
 """Seconds for which the forecast of a queue is good: faster changes are noise to people."""
@@ -172,11 +174,14 @@ class Positions:
         self._again(waiting, waiting.told, now)
 
     def _again(self, waiting: Waiting, estimate: Estimate, now: float) -> None:
-        # Whoever could not be told a time hears as soon as there is one.  And a first estimate is
+        # Whoever could not be told a time hears soon after there is one.  And a first estimate is
         # often a bad one, made while a crowd arrives: nobody is left alone with it for longer than
         # he has waited so far.
-        left, waited = estimate.eta or 0.0, now - waiting.since
-        pause = max(_SHORTEST, min(_LONGEST, left * _SHARE, waited))
+        waited = now - waiting.since
+        if estimate.eta is None:
+            pause = max(_SHORTEST, min(_UNKNOWN, waited / 4))
+        else:
+            pause = max(_SHORTEST, min(_LONGEST, estimate.eta * _SHARE, waited))
         heapq.heappush(self._due, (now + pause, next(self._count), waiting))
 
     async def tick(self, now: float) -> None:

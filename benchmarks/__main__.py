@@ -16,7 +16,13 @@ from benchmarks.process import Cores, ServerFailed, pin_load, raise_file_limit
 from benchmarks.progress import Progress
 from benchmarks.report import versions
 
-FUNCTIONS = (streams.contest(1), streams.contest(100), batches.contest(), saying.contest())
+FUNCTIONS = (
+    streams.contest(1),
+    streams.contest(100),
+    batches.contest(20),
+    batches.contest(100),
+    saying.contest(),
+)
 PEERS = [
     peer.name
     for peer in (

@@ -1,5 +1,7 @@
 """Batches: a model that takes as long for eight as for one, behind a queue and called by hand."""
 
+from functools import partial
+
 from attrs import frozen
 
 from benchmarks.contest import Contest, Peer
@@ -7,23 +9,23 @@ from benchmarks.load import fetch, press_together, request_bytes
 from benchmarks.process import Server
 from benchmarks.report import Column, Target
 
-JOBS = 800
+JOBS = 400
 BATCH = 8
 PATIENCE = 60.0
 
-_REQUEST = request_bytes("POST", "/batched", b'{"inputs":1}', {"Prefer": "wait=60"})
 
-
-def contest() -> Contest:
-    """Return the contest."""
+def contest(milliseconds: int) -> Contest:
+    """Return the contest with calls of so many milliseconds."""
+    body = b'{"milliseconds":%d}' % milliseconds
+    request = request_bytes("POST", "/batched", body, {"Prefer": "wait=60"})
     return Contest(
-        name="batches",
-        description=f"{JOBS} jobs at once, a call takes 20 ms for up to {BATCH} of them",
-        peers=(Peer("by_hand", "streams", b""), Peer("aioqueue_batches", "streams", _REQUEST)),
-        measure=measure,
+        name=f"batches of {milliseconds} ms",
+        description=f"{JOBS} jobs at once, a call takes {milliseconds} ms for up to {BATCH}",
+        peers=(Peer("by_hand", "streams", b""), Peer("aioqueue_batches", "streams", request)),
+        measure=partial(measure, milliseconds=milliseconds),
         columns=(Column("jobs/s", "jobs_per_second"), Column("served", "served")),
         targets=(Target("aioqueue_batches", "jobs_per_second", "by_hand", at_least=0.95),),
-        guess=3 + JOBS / BATCH * 0.02,
+        guess=3 + JOBS / BATCH * milliseconds / 1000,
     )
 
 
@@ -39,10 +41,11 @@ class BatchRound:
         return [] if self.served == JOBS else [f"served {self.served} of {JOBS}"]
 
 
-async def measure(peer: Peer, server: Server) -> BatchRound:
+async def measure(peer: Peer, server: Server, milliseconds: int) -> BatchRound:
     """Answer all jobs: by hand in one request that calls the model with full batches."""
     if not peer.request:
-        request = request_bytes("GET", f"/by_hand?calls={JOBS // BATCH}")
+        query = f"calls={JOBS // BATCH}&milliseconds={milliseconds}"
+        request = request_bytes("GET", f"/by_hand?{query}")
         began, (user,) = await press_together(server.port, request, 1, PATIENCE)
         seconds = (user.finished or began + PATIENCE) - began
         return BatchRound(JOBS if user.response.status == 200 else 0, JOBS / seconds)

@@ -8,7 +8,6 @@ from typing import Any
 import attrs
 import orjson
 
-from .._durations import Durations
 from .._errors import Problem
 from .._job import (
     TERMINAL,
@@ -139,8 +138,8 @@ class Entry:
         for wake in self.watchers:
             wake(self.record.id)
 
-    def start(self, claim: str, now: float, durations: Durations | None) -> None:
-        """Begin an attempt."""
+    def start(self, claim: str, now: float, eta: float | None) -> None:
+        """Begin an attempt, which will likely take ``eta`` seconds."""
         job_id = self.record.id
         if self.has_run:
             self.log.restart()
@@ -148,8 +147,8 @@ class Entry:
         self.state = JobState.RUNNING
         self.claim = claim
         self.started = now
-        eta = b"%.3f" % durations.quantile(0.5) if durations else b"null"
-        self.log.append(job_id, "started", event_data(job_id, "started", b'{"eta":%b}' % eta))
+        fields = b'{"eta":null}' if eta is None else b'{"eta":%.3f}' % eta
+        self.log.append(job_id, "started", event_data(job_id, "started", fields))
         self.notify()
 
     def give_back(self) -> None:

@@ -271,10 +271,11 @@ class MemoryEngine:
         self._sequence += 1
         name, function = str(self._sequence), batch[0].record.function
         durations = queue.durations.get(function)
+        eta = durations.quantile(0.5) if durations else None
         for entry in batch:
             queue.start(entry)
             self._backlog.shrink(entry.record)
-            entry.start(name, now, durations)
+            entry.start(name, now, eta)
         attempts = tuple(Attempt(entry.record, entry.log.attempt) for entry in batch)
         claim = Claim(name, queue.name, function, attempts, queue.number_slot())
         queue.take_slot(claim, batch[0].order, now)

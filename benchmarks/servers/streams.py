@@ -9,9 +9,6 @@ from aiohttp import web
 import aioqueue
 from benchmarks.servers._serving import account, run_options
 
-CALL_SECONDS = 0.02
-"""What a call of the batch function takes, however many jobs it has."""
-
 
 @aioqueue.queued(concurrency_limit=None)
 def tokens(stream: int, count: int, pause: float) -> Iterator[list[float]]:
@@ -29,25 +26,25 @@ async def tokens_on_the_loop(stream: int, count: int, pause: float) -> AsyncIter
         yield [stream, number, time.monotonic()]
 
 
-def model(inputs: list[int]) -> list[str]:
-    """Answer any number of inputs in one call."""
-    time.sleep(CALL_SECONDS)
-    return ["done" for _ in inputs]
+def model(milliseconds: list[int]) -> list[str]:
+    """Answer any number of inputs in one call, which takes as long as one of them says."""
+    time.sleep(milliseconds[0] / 1000)
+    return ["done" for _ in milliseconds]
 
 
 @aioqueue.queued(batch=True, max_batch_size=8)
-def batched(inputs: list[int]) -> list[str]:
+def batched(milliseconds: list[int]) -> list[str]:
     """The model behind a queue."""
-    return model(inputs)
+    return model(milliseconds)
 
 
 async def by_hand(request: web.Request) -> web.Response:
     """The model, called with full batches one after the other."""
-    calls = int(request.query["calls"])
+    calls, milliseconds = int(request.query["calls"]), int(request.query["milliseconds"])
 
     def call_all() -> None:
         for _ in range(calls):
-            model([0] * 8)
+            model([milliseconds] * 8)
 
     await asyncio.to_thread(call_all)
     return web.json_response("done")

@@ -179,7 +179,7 @@ class Positions:
         # he has waited so far.
         waited = now - waiting.since
         if estimate.eta is None:
-            pause = max(_SHORTEST, min(_UNKNOWN, waited / 4))
+            pause = max(_SHORTEST, min(_UNKNOWN, waited / 8))
         else:
             pause = max(_SHORTEST, min(_LONGEST, estimate.eta * _SHARE, waited))
         heapq.heappush(self._due, (now + pause, next(self._count), waiting))

@@ -18,9 +18,9 @@ demo: ## Run the demo on port 8080 (PORT=9000 for another)
 	$(environment) demo
 	@$(python) examples/demo.py
 
-test: ## Run the tests (ARGS="-k name -x" goes to pytest)
+test: ## Run the tests on all cores (ARGS="-k name -x" goes to pytest; ARGS="-n 0" is one after the other)
 	$(environment) test demo
-	@$(python) -m pytest $(ARGS)
+	@$(python) -m pytest -n auto --dist loadscope $(ARGS)
 
 check: docs ## Check format, lint, types and docs
 	$(environment) test check

@@ -19,10 +19,10 @@ import attrs
 from ._errors import ClaimLost
 from ._eventlog import outputs
 from ._executors import Call, Ended, Executor
-from ._job import Claim, Demand, JobRecord, JobState, Outcome
+from ._job import Claim, Content, Demand, JobRecord, JobState, Outcome
 from ._outbox import Outbox, OutboxBounds
-from ._outcomes import outcomes_of, timed_out
-from ._running import Batch, Job
+from ._outcomes import outcomes_of, timed_out, unexplained
+from ._running import Batch, Job, output_count
 from .engines.base import Engine
 
 __all__ = ["Active", "Local", "Runnable", "Surroundings"]
@@ -215,12 +215,18 @@ class Active:
         engine = self._around.engine
         if ended.streamed:
             if isinstance(self.job, Batch):
-                ended = Ended([await outputs(engine, job.id) for job in self.job.jobs], None, True)
+                ended = Ended([await self._outputs(job) for job in self.job.jobs], None, True)
             else:
-                ended = Ended(await outputs(engine, self.job.id))
-        limit = self._around.max_result_bytes
-        outcomes = outcomes_of(self.job, self.claim.function, ended, limit)
+                ended = Ended(await self._outputs(self.job))
+        name, limit = self.claim.function, self._around.max_result_bytes
+        try:
+            outcomes = outcomes_of(self.job, name, ended, limit)
+        except Exception as error:  # of a value's own methods, or an exception's
+            outcomes = [unexplained(job_id, name, error) for job_id in self._open]
         await engine.settle(self.claim, [one for one in outcomes if one.job_id in self._open])
+
+    async def _outputs(self, job: Job) -> Content:
+        return await outputs(self._around.engine, job.id, output_count(job))
 
     async def _have_ended(self, job_ids: Sequence[str]) -> None:
         for job_id in job_ids:

@@ -23,10 +23,27 @@ class _Capture(logging.Handler):
                 capture(job, record.getMessage(), record.levelname.lower())
             except Exception:
                 self.handleError(record)
+        # In an app that never configured logging Python prints warnings by itself, but only while
+        # there is no handler at all.
+        last = logging.lastResort
+        if last is not None and record.levelno >= last.level and _is_the_only_one(record.name):
+            last.handle(record)
         return True
 
 
 _HANDLER = _Capture()
+
+
+def _is_the_only_one(name: str) -> bool:
+    """Whether no other handler gets the records of this logger."""
+    logger: logging.Logger | None = logging.getLogger(name)
+    while logger is not None:
+        if any(handler is not _HANDLER for handler in logger.handlers):
+            return False
+        logger = logger.parent
+    return True
+
+
 _apps = 0
 
 

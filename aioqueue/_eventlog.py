@@ -110,11 +110,11 @@ async def follow(
                 await reader.wait()
 
 
-async def outputs(engine: Engine, job_id: str) -> Content:
-    """What a running job has put out so far, as a list; null if the log does not hold all of it."""
+async def outputs(engine: Engine, job_id: str, count: int) -> Content:
+    """What a running job has put out, as a list; null if the log does not hold all ``count``."""
     page = await engine.events(job_id, BEGINNING)
     events = [] if page is None else [event for event in page.events if event.type == "output"]
-    if page is None or (page.truncated and not (events and b'"index":0,' in events[0].data[:99])):
+    if len(events) != count:
         return Content(b"null", truncated=True)
     # The events are our own, so what was put out stands behind the first of these marks.
     data = [event.data[event.data.index(b',"data":') + 8 : -1] for event in events]

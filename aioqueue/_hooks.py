@@ -14,6 +14,7 @@ import orjson
 from ._active import Local
 from ._job import Snapshot
 from ._registry import Registered
+from ._running import CURRENT
 from ._settings import OnFinish
 from .engines.base import Engine
 
@@ -129,7 +130,9 @@ class Hooks:
         hooks = self._functions[snapshot.record.function].on_finish
         if hooks:
             telling = self._tell(hooks, FinishedJob(snapshot, local.app))
-            task = asyncio.get_running_loop().create_task(telling, context=local.context.copy())
+            context = local.context.copy()
+            context.run(CURRENT.set, None)  # it may have been submitted by a job
+            task = asyncio.get_running_loop().create_task(telling, context=context)
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 

@@ -14,7 +14,7 @@ from ._executors import Ended
 from ._job import Content, JobState, Outcome
 from ._running import Batch, BatchMismatch, Job
 
-__all__ = ["content_of", "outcomes_of", "timed_out"]
+__all__ = ["content_of", "outcomes_of", "timed_out", "unexplained"]
 
 logger = logging.getLogger("aioqueue")
 
@@ -118,10 +118,20 @@ def _explain(function: str, error: Any) -> Problem:
     if isinstance(error, BatchMismatch):
         logger.error("%s: %s", function, error)
         return Problem.of("job_failed", f"{function}: {error}.")
+    return _private(function, error)
+
+
+def _private(function: str, error: BaseException) -> Problem:
+    """An exception that is nobody's business but the server's."""
     error_id = secrets.token_hex(4)
     logger.error("%s failed (error id %s)", function, error_id, exc_info=error)
     detail = f"The function failed. The server's log has the reason under error id {error_id}."
     return Problem.of("job_failed", detail, error_id=error_id)
+
+
+def unexplained(job_id: str, function: str, error: BaseException) -> Outcome:
+    """How a job ends of whose end nothing can be made."""
+    return _failed(job_id, _private(function, error))
 
 
 def _is_response(error: Any) -> bool:

@@ -25,6 +25,7 @@ __all__ = [
     "current_job",
     "let_go_of_bar",
     "outbox_of",
+    "output_count",
     "outputs_of",
     "show_bar",
     "standing_of",
@@ -264,12 +265,16 @@ class Batch(Job):
             BatchMismatch: it is no list, or one of another length.
         """
         count = len(self.jobs)
-        if isinstance(value, str | bytes | dict | set | frozenset) or not hasattr(value, "__len__"):
-            found = f"a {type(value).__qualname__}"
-        elif len(value) != count:
-            found = f"{len(value)}"
-        else:
-            return list(value)
+        is_list = hasattr(value, "__len__") and not isinstance(
+            value, str | bytes | dict | set | frozenset
+        )
+        try:
+            entries = list(value) if is_list else None
+        except TypeError:  # an array without dimensions has a length that can't be asked
+            entries = None
+        if entries is not None and len(entries) == count:
+            return entries
+        found = f"a {type(value).__qualname__}" if entries is None else f"{len(entries)}"
         raise BatchMismatch(
             f"a batch function must give back a list with one entry a job, and {verb} {found} "
             f"for {count} job{'s' if count > 1 else ''}"
@@ -290,7 +295,7 @@ JOB: Any = object()
     def ocr(image: bytes, job: aioqueue.Job = aioqueue.JOB) -> str: ...
 """
 
-CURRENT: ContextVar[Job] = ContextVar("aioqueue_job")
+CURRENT: ContextVar[Job | None] = ContextVar("aioqueue_job")
 
 
 def outbox_of(job: Job) -> Outbox:
@@ -312,6 +317,11 @@ def outputs_of(job: Job, value: Any) -> Sequence[Said]:
 def standing_of(job: Job) -> tuple[str | None, float]:
     """Whose turn a job took, and its priority: what a job that it submits inherits."""
     return job._client, job._priority
+
+
+def output_count(job: Job) -> int:
+    """How many outputs a job has said in this attempt."""
+    return job._outputs
 
 
 def tracks_tqdm(job: Job) -> bool:

@@ -271,8 +271,10 @@ class Scheduler:
         return task
 
     async def _run(self, active: Active, work: Coroutine[Any, Any, None]) -> None:
-        await work
-        await self._after(active)
+        try:
+            await work
+        finally:
+            await self._after(active)
 
     async def finish_gated(self, active: Active, ended: Ended) -> None:
         """A gated request has been answered by its own handler."""

@@ -166,6 +166,7 @@ class _Stream(Listener):
             return
         if now - self._silent_since + 1.0 >= self._settings.ping_interval:
             await self._push(PING, now)
+            return  # and see at the next tick whether it was taken
         # Thousands of streams wait in silence: nothing is to be done for them until the next ping.
         self.look_at = self._silent_since + self._settings.ping_interval - 1.0
 

@@ -358,6 +358,30 @@ async def test_no_entry_for_each(
     assert len(caplog.records) == 1
 
 
+class Scalar:
+    """An array without dimensions: it has a length, and nobody can ask for it."""
+
+    def __len__(self) -> int:
+        raise TypeError("len() of unsized object")
+
+    def __iter__(self) -> Iterator[Any]:
+        raise TypeError("iteration over a 0-d array")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_an_array_without_dimensions(serve, stage: Stage, kind: Any) -> None:
+    """What looks like a list and is none fails its batch; the slot is free for the next."""
+    app = make_app(function := kind(stage))
+    await serve(app)
+    stage.end((1,), value=Scalar())
+    stage.end((2,), value=["b"])
+    first = await function.submit(1)
+    with pytest.raises(JobFailed, match="returned a Scalar for 1 job"):
+        await first.result()
+
+    assert await (await function.submit(2)).result() == "b"
+
+
 @pytest.mark.parametrize("kind", KINDS)
 async def test_an_entry_without_a_json_form(serve, stage: Stage, kind: Any) -> None:
     """An entry that can't be sent, or is too large, fails its job alone."""

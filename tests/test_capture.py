@@ -92,9 +92,11 @@ async def test_text_and_level(serve) -> None:
         except ValueError:
             logger.exception("it failed", stack_info=True)
 
-    await serve(make_app(function))
+    with bare_root():  # pytest could not show the half letter
+        await serve(make_app(function))
+        said = await said_by(function)
 
-    assert await said_by(function) == [
+    assert said == [
         ("debug", "a {'b': 1}"),
         ("warning", "from the root logger"),
         ("level 21", "half ?"),
@@ -203,3 +205,22 @@ async def test_the_handler_comes_and_goes(serve) -> None:
         assert await said_by(captures) == [("info", "captures")]
         await end(second)
         assert root.handlers == []
+
+
+async def test_the_servers_own_log_is_still_printed(
+    serve, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In an app that never configured logging, warnings are printed as they are without us."""
+
+    @aioqueue.queued(capture_logs=True)
+    async def warn() -> None:
+        logger.warning("the disk is full")
+
+    with bare_root() as root:
+        await serve(make_app(warn))
+        assert root.handlers == [_HANDLER]
+        assert await said_by(warn) == [("warning", "the disk is full")]
+        assert "the disk is full" in capsys.readouterr().err
+        root.addHandler(logging.NullHandler())
+        await said_by(warn)
+        assert "the disk is full" not in capsys.readouterr().err

@@ -308,14 +308,14 @@ async def test_outputs() -> None:
     worker = await Worker().open()
     await worker.enqueue("a")
     await worker.claim()
-    assert (await outputs(worker.engine, "a")).body == b"[]"
+    assert (await outputs(worker.engine, "a", 0)).body == b"[]"
     for index, value in enumerate(TRICKY):
         fields = b'{"index":%d,"data":%b}' % (index, orjson.dumps(value))
         log = Emission("log", b'{"level":"info","message":"a","data":0}')
         emissions = [Emission("output", fields), log]
         await worker.engine.emit(worker.claims["a"], "a", emissions)
     await say_progress(worker, "a", 1)
-    content = await outputs(worker.engine, "a")
+    content = await outputs(worker.engine, "a", len(TRICKY))
 
     assert orjson.loads(content.body) == TRICKY
     assert content.is_json
@@ -329,12 +329,24 @@ async def test_outputs_that_the_log_did_not_keep(bound: dict[str, int]) -> None:
     await worker.enqueue("a")
     await worker.claim()
     await worker.say("a", 1)
-    assert (await outputs(worker.engine, "a")).body == b"[1]"
+    assert (await outputs(worker.engine, "a", 1)).body == b"[1]"
     await worker.say("a", 2, 3, 4)
-    content = await outputs(worker.engine, "a")
+    content = await outputs(worker.engine, "a", 4)
 
     assert (content.body, content.truncated) == (b"null", True)
-    assert (await outputs(worker.engine, "x")).truncated  # known no more
+    assert (await outputs(worker.engine, "x", 1)).truncated  # known no more
+
+
+async def test_nothing_put_out_and_much_said() -> None:
+    """Lines that pushed each other out of the log are no outputs: the list of none is whole."""
+    worker = await Worker().open(max_log_events=2)
+    await worker.enqueue("a")
+    await worker.claim()
+    for _ in range(5):
+        log = Emission("log", b'{"level":"info","message":"a"}')
+        await worker.engine.emit(worker.claims["a"], "a", [log])
+
+    assert (await outputs(worker.engine, "a", 0)).body == b"[]"
 
 
 # ended

@@ -469,3 +469,28 @@ async def test_job_that_is_forgotten_at_once(
     await until(lambda: "max_results is too small" in caplog.text)
 
     assert not told.jobs
+
+
+async def test_a_hook_runs_in_no_job(serve) -> None:
+    """The job that submitted the ended one is none of the hook's business."""
+    found: list[Any] = []
+
+    def look(job: aioqueue.FinishedJob) -> None:
+        try:
+            found.append(aioqueue.current_job())
+        except aioqueue.AioqueueError:
+            found.append(None)
+
+    @aioqueue.queued(on_finish=look)
+    async def inner() -> None: ...
+
+    @aioqueue.queued
+    async def outer() -> None:
+        await (await inner.submit()).result()
+        while not found:
+            await asyncio.sleep(0)
+
+    await serve(make_app(outer, functions=[inner]))
+    await (await outer.submit()).result()
+
+    assert found == [None]

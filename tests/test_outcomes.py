@@ -93,7 +93,7 @@ def test_values_with_a_json_form(value: object, expected: object) -> None:
 @pytest.mark.parametrize(
     "value",
     [{1, 2}, b"bytes", 2**64, object(), "\ud800", {(1, 2): 3}, [[Word(text=b"x")]], {1: {2}}],
-    ids=repr,
+    ids=["set", "bytes", "large", "object", "surrogate", "keys", "nested", "values"],
 )
 def test_values_without_a_json_form(value: object, caplog: pytest.LogCaptureFixture) -> None:
     """What JSON can't hold fails the job, says why to the client, and is in the log."""

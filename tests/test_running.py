@@ -173,6 +173,9 @@ class Scalar:
     def __float__(self) -> float:
         return self.value
 
+    def __repr__(self) -> str:
+        return f"Scalar({self.value})"
+
 
 class Double(float):
     """Numpy's float64 is one of these, and JSON does not know it."""

@@ -643,3 +643,19 @@ async def test_a_hint_that_fails_does_not_end_the_hints(
 
     with pytest.raises(aioqueue.JobFailed):
         await handle.result()
+
+
+async def test_an_end_that_nothing_can_be_made_of(serve) -> None:
+    """An exception that can't even be read fails its job, and its slot is free for the next."""
+
+    @aioqueue.queued
+    async def function(text: str) -> str:
+        if text == "bad":
+            raise web.HTTPBadRequest(body=b"\xff\xfe")
+        return text
+
+    await serve(make_app(function))
+    with pytest.raises(aioqueue.JobFailed, match="error id"):
+        await (await function.submit("bad")).result()
+
+    assert await (await function.submit("good")).result() == "good"

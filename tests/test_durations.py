@@ -275,3 +275,18 @@ def test_asymmetry_of_the_exponential_distribution() -> None:
     durations = history(*(values.expovariate(1.0) for _ in range(5000)))
 
     assert durations.asymmetry == pytest.approx(1 / 3, rel=0.2)
+
+
+def test_what_is_all_but_forgotten() -> None:
+    """A long time ago one took very long: nothing is divided by the nothing that is left of it."""
+    durations = Durations()
+    durations.add(1000.0)
+    for number in range(60_000):
+        durations.add(0.01 if number % 2 else 0.02)
+
+    for elapsed in (0.0, 0.015, 1.0, 500.0, 999.0, 2000.0):
+        mean, variance = durations.moments(elapsed)
+        assert mean >= 0.0
+        assert variance >= 0.0
+        assert durations.quantile(0.5, elapsed) >= 0.0
+        assert len(durations.slices(4, elapsed)) == 4

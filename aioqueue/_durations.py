@@ -19,7 +19,7 @@ _GROWTH = 1.0 + 1.0 / 1024
 """How much more the next value weighs than this one; the memory is about 1000 values long."""
 _BIN = math.log(1.1)
 _DUST = 1e-9
-"""The share of all weight below which a bin does not count."""
+"""The share of all weight, or of the newest value's, below which a bin does not count."""
 _SHORTEST = 1e-5
 _RESCALE = 1e100
 _WATCHED = ((1.0 / 16, 0.18), (1.0 / 128, 0.064))
@@ -129,7 +129,7 @@ class Durations:
         self._bins = {
             key: [weight * scale, total * scale]
             for key, (weight, total) in self._bins.items()
-            if weight * scale > 1e-9
+            if weight * scale > _DUST
         }
         self._weight = sum(weight for weight, _ in self._bins.values())
         self._weight_squares *= scale * scale
@@ -171,7 +171,7 @@ class Durations:
     def _sorted(self) -> Table:
         if self._table is None:
             # What is all but forgotten would be lost in the sums, and then be divided by nothing.
-            dust = _DUST * sum(weight for weight, _ in self._bins.values())
+            dust = _DUST * self._weight
             bins = [self._bins[key] for key in sorted(self._bins) if self._bins[key][0] > dust]
             values = [total / weight for weight, total in bins]
             self._table = Table(

@@ -48,8 +48,46 @@ def mark_as_coroutine_function(kind: K) -> K:
     return kind
 
 
+class _Submittable(Generic[P, R]):
+    """What jobs are submitted to from code: a function, or a method and its object."""
+
+    def _target(self) -> tuple[QueuedFunction[..., R], Any]:
+        raise NotImplementedError
+
+    async def submit(self, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
+        """Enqueue a job, through the same queue and limits as every request.
+
+        Raises:
+            Refused: the queue is full or shutting down.
+            TypeError: the arguments do not fit, or have no JSON form.
+        """
+        function, subject = self._target()
+        return await function._submit(subject, SubmitOptions(), args, kwargs)
+
+    def options(
+        self,
+        *,
+        owner: str | None = None,
+        client: str | None = None,
+        priority: float | None = None,
+        metadata: Any = None,
+    ) -> _WithOptions[P, R]:
+        """The function with options for ``submit``.
+
+        What is left out is that of the job around the call, if there is one.
+
+        Args:
+            owner: whose job it is; else nobody's.
+            client: whose turn it takes in a queue with a ``client_key``; else a client of its own.
+            priority: in a queue with priorities; else that of the function.
+            metadata: what to keep with the job; anything with a JSON form.
+        """
+        function, subject = self._target()
+        return _WithOptions(function, SubmitOptions(owner, client, priority, metadata), subject)
+
+
 @mark_as_coroutine_function
-class QueuedFunction(Generic[P, R]):
+class QueuedFunction(_Submittable[P, R]):
     """A function with a queue.  Made by :func:`aioqueue.queued`.
 
     It is a handler for ``web.post("/path", function)``, ``await function.submit(…)`` enqueues a
@@ -187,14 +225,8 @@ class QueuedFunction(Generic[P, R]):
 
     # From code
 
-    async def submit(self, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
-        """Enqueue a job, through the same queue and limits as every request.
-
-        Raises:
-            Refused: the queue is full or shutting down.
-            TypeError: the arguments do not fit, or have no JSON form.
-        """
-        return await self._submit(None, SubmitOptions(), args, kwargs)
+    def _target(self) -> tuple[QueuedFunction[..., R], Any]:
+        return self, None
 
     async def _submit(
         self, subject: Any, options: SubmitOptions, args: Any, kwargs: Any
@@ -209,26 +241,6 @@ class QueuedFunction(Generic[P, R]):
         door = self._door(None)
         job_id = await door.submit(payload, subject, options)
         return JobHandle(door, job_id, self.signature.returns)
-
-    def options(
-        self,
-        *,
-        owner: str | None = None,
-        client: str | None = None,
-        priority: float | None = None,
-        metadata: Any = None,
-    ) -> _WithOptions[P, R]:
-        """The function with options for ``submit``.
-
-        What is left out is that of the job around the call, if there is one.
-
-        Args:
-            owner: whose job it is; else nobody's.
-            client: whose turn it takes in a queue with a ``client_key``; else a client of its own.
-            priority: in a queue with priorities; else that of the function.
-            metadata: what to keep with the job; anything with a JSON form.
-        """
-        return _WithOptions(self, SubmitOptions(owner, client, priority, metadata))
 
     # What runs
 
@@ -263,7 +275,7 @@ class _WithOptions(Generic[P, R]):
     """A queued function or method with options for ``submit``."""
 
     def __init__(
-        self, function: QueuedFunction[..., R], options: SubmitOptions, subject: Any = None
+        self, function: QueuedFunction[..., R], options: SubmitOptions, subject: Any
     ) -> None:
         self._function = function
         self._options = options
@@ -275,7 +287,7 @@ class _WithOptions(Generic[P, R]):
 
 
 @mark_as_coroutine_function
-class _BoundFunction(Generic[P, R]):
+class _BoundFunction(_Submittable[P, R]):
     """A queued method, bound to its object."""
 
     def __init__(self, function: QueuedFunction[..., R], subject: Any) -> None:
@@ -293,21 +305,8 @@ class _BoundFunction(Generic[P, R]):
             request = _ABSENT
         return self.function.answer(request, self.subject)
 
-    async def submit(self, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
-        """As :meth:`QueuedFunction.submit`."""
-        return await self.function._submit(self.subject, SubmitOptions(), args, kwargs)
-
-    def options(
-        self,
-        *,
-        owner: str | None = None,
-        client: str | None = None,
-        priority: float | None = None,
-        metadata: Any = None,
-    ) -> _WithOptions[P, R]:
-        """As :meth:`QueuedFunction.options`."""
-        options = SubmitOptions(owner, client, priority, metadata)
-        return _WithOptions(self.function, options, self.subject)
+    def _target(self) -> tuple[QueuedFunction[..., R], Any]:
+        return self.function, self.subject
 
 
 def queued_of(handler: Any) -> QueuedFunction[Any, Any] | None:

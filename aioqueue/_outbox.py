@@ -47,7 +47,7 @@ class Progress(NamedTuple):
             "progress": None if share is None else round(min(1.0, max(0.0, share)), 6),
             "step": self.step,
             "total": self.total,
-            "message": None if self.message is None else encodable(str(self.message)),
+            "message": None if self.message is None else encodable(self.message),
         }
         return Emission("progress", orjson.dumps(fields), durable=False)
 

@@ -8,6 +8,8 @@ import secrets
 from collections.abc import Sequence
 from typing import Any
 
+import attrs
+
 from ._encoding import NoJsonForm, encode
 from ._errors import JobCancelled, JobError, Problem
 from ._executors import Ended
@@ -34,12 +36,11 @@ def outcomes_of(job: Job, function: str, ended: Ended, max_result_bytes: int) ->
     if ended.error is not None:
         # Once for all of them: one error id, one traceback in the log.
         whole = _failure("", function, ended.error)
-        ends = [Ended(error=job.errors.get(one.id)) for one in job.jobs]
         return [
-            Outcome(one.id, whole.state, error=whole.error)
-            if end.error is None
-            else _outcome(one.id, function, end, max_result_bytes)
-            for one, end in zip(job.jobs, ends, strict=True)
+            _failure(one.id, function, job.errors[one.id])
+            if one.id in job.errors
+            else attrs.evolve(whole, job_id=one.id)
+            for one in job.jobs
         ]
     return [
         _outcome(one.id, function, end, max_result_bytes)

@@ -224,17 +224,16 @@ class Scheduler:
             await self._ended(job_id)
         if reply.blocked is not None:
             self._blocked[reply.blocked][queue] = None
-        await self._look_again(queue, reply.ready_at)
+        if (window := self._windows.pop(queue, None)) is not None:
+            window.cancel()
+        if reply.ready_at is not None:
+            await self._look_again(queue, reply.ready_at)
 
-    async def _look_again(self, queue: str, ready_at: float | None) -> None:
+    async def _look_again(self, queue: str, ready_at: float) -> None:
         """Claim again when the head of a line has waited long enough for mates."""
-        known = self._windows.pop(queue, None)
-        if known is not None:
-            known.cancel()
-        if ready_at is not None:
-            seconds = max(0.0, ready_at - await self._engine.now())
-            timer = asyncio.get_running_loop().call_later(seconds, self._window_is_over, queue)
-            self._windows[queue] = timer
+        seconds = max(0.0, ready_at - await self._engine.now())
+        timer = asyncio.get_running_loop().call_later(seconds, self._window_is_over, queue)
+        self._windows[queue] = timer
 
     def _window_is_over(self, queue: str) -> None:
         self._spawn(self.dispatch(queue), self._context.copy())

@@ -13,12 +13,11 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
 
 import attrs
 
 from ._durations import Durations
-from ._job import QueueStats
+from ._job import Demand, QueueStats
 from ._starts import LIKELY, Starts, Work
 
 __all__ = ["Estimate", "Forecast", "retry_after", "time_left"]
@@ -27,6 +26,7 @@ _NINETY = 1.2816
 """Standard deviations above the mean that nine of ten stay under, for a normal distribution."""
 _RUNS = 16
 """How many equally likely durations stand for those of a function."""
+_SINGLY = Demand("")
 _THIN = 64
 """Into how many thin slots all slots together are cut, about."""
 
@@ -48,14 +48,12 @@ class Forecast:
         stats: the queue's counts.
         workers: how many of its claims this process can run at once, whatever the limit.
         now: the engine's clock.
-        batch_sizes: how many jobs one claim takes, by function; else one.
-        batch_timeouts: how long a claim waits until it is full, by function; else not at all.
+        demands: how the jobs of each function batch; one that is not in it takes them singly.
     """
 
     __slots__ = (
-        "_batch_sizes",
-        "_batch_timeouts",
         "_busy",
+        "_demands",
         "_idle",
         "_running_variance",
         "_slots",
@@ -73,11 +71,9 @@ class Forecast:
         stats: QueueStats,
         workers: int,
         now: float,
-        batch_sizes: Mapping[str, int] = MappingProxyType({}),
-        batch_timeouts: Mapping[str, float] = MappingProxyType({}),
+        demands: Mapping[str, Demand],
     ) -> None:
-        self._batch_sizes = batch_sizes
-        self._batch_timeouts = batch_timeouts
+        self._demands = demands
         self.durations = stats.durations
         self.queue_size = stats.queue_size
         self.started = len(stats.running) + sum(one.added for one in self.durations.values())
@@ -96,7 +92,7 @@ class Forecast:
             self._busy, self._idle = [], 0
         self._slots = len(self._busy) + self._idle
         known = {
-            name: math.ceil(jobs / batch_sizes.get(name, 1))
+            name: math.ceil(jobs / self._demand(name).max_batch_size)
             for name, jobs in stats.waiting.items()
             if jobs and self.durations.get(name)
         }
@@ -111,9 +107,12 @@ class Forecast:
         """Seconds between two starts, on average; None if that is not known."""
         return self._step / self._slots if self._step and self._slots else None
 
+    def _demand(self, function: str) -> Demand:
+        return self._demands.get(function, _SINGLY)
+
     def _claims(self, jobs: int, function: str, own: str) -> int:
         """How many claims these jobs before one are; the last of its own function run with it."""
-        size = self._batch_sizes.get(function, 1)
+        size = self._demand(function).max_batch_size
         return jobs // size if function == own else math.ceil(jobs / size)
 
     def _likely(
@@ -177,11 +176,11 @@ class Forecast:
 
     def _window(self, before: int, function: str, waited: float) -> tuple[float, ...]:
         """Equally likely times until a batch that is not full stops waiting for more."""
-        timeout, size = self._batch_timeouts.get(function, 0.0), self._batch_sizes.get(function, 1)
-        mates = before % size
-        if timeout <= waited or mates == size - 1:
+        demand = self._demand(function)
+        mates = before % demand.max_batch_size
+        left = demand.batch_timeout - waited
+        if left <= 0.0 or mates == demand.max_batch_size - 1:
             return ()
-        left = timeout - waited
         if not mates:
             return (left,) * len(LIKELY)
         # The first of them came some time before; the more came since, the longer ago.

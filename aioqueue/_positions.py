@@ -16,13 +16,12 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections.abc import Awaitable, Callable, Mapping
-from types import MappingProxyType
 
 import attrs
 import orjson
 
 from ._admission import Estimate, Forecast, time_left
-from ._job import JobRecord, JobState, Snapshot
+from ._job import Demand, JobRecord, JobState, Snapshot
 from ._overtaking import Overtaking
 from .engines.base import Engine
 
@@ -44,21 +43,15 @@ class Estimator:
     Args:
         engine: what counts.
         workers: for each queue, how many of its claims this process can run at once.
-        batch_sizes: for each function, how many of its jobs one claim takes.
-        batch_timeouts: for each function, how long a claim waits until it is full.
+        demands: how the jobs of each function batch.
     """
 
     def __init__(
-        self,
-        engine: Engine,
-        workers: Mapping[str, int],
-        batch_sizes: Mapping[str, int],
-        batch_timeouts: Mapping[str, float] = MappingProxyType({}),
+        self, engine: Engine, workers: Mapping[str, int], demands: Mapping[str, Demand]
     ) -> None:
         self._engine = engine
         self._workers = workers
-        self._batch_sizes = batch_sizes
-        self._batch_timeouts = batch_timeouts
+        self._demands = demands
         self._forecasts: dict[str, tuple[float, bool, Forecast]] = {}
         self._overtaking: dict[str, Overtaking] = {}
 
@@ -80,7 +73,7 @@ class Estimator:
         stats = await self._engine.stats(queue)
         limit, workers = stats.concurrency_limit, self._workers[queue]
         has_slot = len(stats.running) < (workers if limit is None else min(limit, workers))
-        forecast = Forecast(stats, workers, now, self._batch_sizes, self._batch_timeouts)
+        forecast = Forecast(stats, workers, now, self._demands)
         self._forecasts[queue] = (now, has_slot, forecast)
         overtaking = self._overtaking.get(queue)
         if overtaking is not None and overtaking.watched:
@@ -93,7 +86,9 @@ class Estimator:
         """How many more will come before a job that has these before it: mean and variance."""
         if ahead is None:
             return 0.0, 0.0
-        overtaking = self._overtaking.setdefault(queue, Overtaking())
+        overtaking = self._overtaking.get(queue)
+        if overtaking is None:
+            overtaking = self._overtaking[queue] = Overtaking()
         overtaking.watch(job_id, priority)
         return overtaking.expected(priority, sum(ahead.values()))
 
@@ -116,19 +111,29 @@ class Estimator:
     async def next_start(self, function: str, queue: str) -> float | None:
         """Seconds until the next job starts, which makes room for one more to wait."""
         forecast = await self.forecast(queue, full=True)
-        eta = forecast.estimate(function, {}).eta
-        durations = forecast.durations.get(function)
-        return None if eta is None or durations is None else eta - durations.quantile(0.5)
+        return _start(forecast, function, forecast.estimate(function, {}))
+
+    async def wait(self, record: JobRecord) -> tuple[float | None, float | None]:
+        """The likely seconds until a job that joined now would start, and until its result."""
+        forecast = await self.forecast(record.queue, full=True)
+        estimate = forecast.estimate(record.function, await self._engine.ahead_of(record))
+        return _start(forecast, record.function, estimate), estimate.eta
 
     async def joining(self, function: str, queue: str) -> Estimate:
         """What a job of nobody's would be told that joined now, wherever its place would be."""
         stats = await self._engine.stats(queue)
         now = await self._engine.now()
-        forecast = Forecast(
-            stats, self._workers[queue], now, self._batch_sizes, self._batch_timeouts
-        )
+        forecast = Forecast(stats, self._workers[queue], now, self._demands)
         visitor = JobRecord(id="", function=function, queue=queue)
         return forecast.estimate(function, await self._engine.ahead_of(visitor))
+
+
+def _start(forecast: Forecast, function: str, estimate: Estimate) -> float | None:
+    """The likely seconds until a start, from those until the result."""
+    durations = forecast.durations.get(function)
+    if estimate.eta is None or durations is None:
+        return None
+    return max(0.0, estimate.eta - durations.quantile(0.5))
 
 
 @attrs.define(slots=True, eq=False)
@@ -144,12 +149,12 @@ class Waiting:
     queue: str
     tell: Callable[[str, bytes], Awaitable[bool]]
     told: Estimate
+    priority: float = 0.0
     told_at: float = 0.0
     since: float = 0.0
     gone: bool = False
     slots: int | None = None
     """How many jobs could run at once when that was told, as far as is known."""
-    priority: float | None = None
 
 
 class Positions:
@@ -193,11 +198,11 @@ class Positions:
                 due.append(waiting)
         places = await self._engine.ahead([waiting.job_id for waiting in due])
         for waiting, ahead in zip(due, places, strict=True):
-            if (ahead is None or waiting.priority is None) and not await self._waits(waiting):
+            if ahead is None and not await self._waits(waiting.job_id):
                 continue
             forecast = await self._estimator.forecast(waiting.queue)
             expected = self._estimator.overtaken(
-                waiting.queue, waiting.job_id, waiting.priority or 0, ahead
+                waiting.queue, waiting.job_id, waiting.priority, ahead
             )
             estimate = forecast.estimate(waiting.function, ahead, now - waiting.since, expected)
             if _is_news(waiting, estimate, now):
@@ -207,13 +212,10 @@ class Positions:
                 waiting.slots = forecast.slots
             self._again(waiting, estimate, now)
 
-    async def _waits(self, waiting: Waiting) -> bool:
-        """Whether a job waits: in line, or held beside it."""
-        snapshot = await self._engine.get(waiting.job_id)
-        if snapshot is None or snapshot.state is not JobState.QUEUED:
-            return False
-        waiting.priority = snapshot.record.priority
-        return True
+    async def _waits(self, job_id: str) -> bool:
+        """Whether a job that is not in line is held beside it."""
+        snapshot = await self._engine.get(job_id)
+        return snapshot is not None and snapshot.state is JobState.QUEUED
 
     async def _tell(
         self, waiting: Waiting, estimate: Estimate, reason: str | None, now: float

@@ -87,9 +87,8 @@ class Runtime:
             slots=slot_names(registered),
         )
         capacities = {name: executor.capacity for name, executor in executors.items()}
-        sizes = {one.name: one.demand.max_batch_size for one in registered}
-        windows = {one.name: one.demand.batch_timeout for one in registered}
-        estimator = Estimator(engine, workers(registered, capacities), sizes, windows)
+        demands = {one.name: one.demand for one in registered}
+        estimator = Estimator(engine, workers(registered, capacities), demands)
         self._positions = Positions(engine, estimator, settings.max_updates_per_second)
         links = Links(settings.public_path + settings.path)
         streams = Streams(engine, estimator, self._positions, settings, links)

@@ -335,7 +335,9 @@ class Streams:
 
     def _follow(self, stream: _Stream, snapshot: Snapshot, estimate: Estimate) -> None:
         record = snapshot.record
-        waiting = Waiting(record.id, record.function, record.queue, stream.tell, estimate)
+        waiting = Waiting(
+            record.id, record.function, record.queue, stream.tell, estimate, record.priority
+        )
         stream.wait_for(waiting)
         self._positions.follow(waiting, asyncio.get_running_loop().time())
 

@@ -214,7 +214,7 @@ class Submitter:
             raise Refused(Problem.of("shutting_down", "The server is shutting down."), 5)
         limits, wait, eta = function.limits, None, None
         if function.max_wait is not None:
-            wait, eta = await self._wait_of(record)
+            wait, eta = await self.estimator.wait(record)
             if wait is not None and wait > function.max_wait:
                 limits = attrs.evolve(limits, too_long=True)
         enqueued = await self.scheduler.submit(record, limits, local, dedup)
@@ -226,15 +226,6 @@ class Submitter:
         if enqueued.outcome == "wait_too_long" and wait is not None:
             raise _too_long(enqueued, wait, function.max_wait or 0.0, eta)
         raise await self._full(function, enqueued)
-
-    async def _wait_of(self, record: JobRecord) -> tuple[float | None, float | None]:
-        """The likely seconds until a job that joined now would start, and until its result."""
-        forecast = await self.estimator.forecast(record.queue, full=True)
-        own = forecast.durations.get(record.function)
-        estimate = forecast.estimate(record.function, await self.engine.ahead_of(record))
-        if estimate.eta is None or not own:
-            return None, None
-        return max(0.0, estimate.eta - own.quantile(0.5)), estimate.eta
 
     async def _full(self, function: Registered, enqueued: Enqueued) -> Refused:
         """The refusal of a job there is no room for, with the time until there is some."""

@@ -171,11 +171,10 @@ class Play:
         self._asked = asked
         self._values, self._dreams = random.Random(seed), random.Random(-seed - 1)
         self._engine = MemoryEngine(lambda: self.now)
-        sizes = dict.fromkeys(workload.draws, workload.batch)
-        self._estimator = _estimator(self._engine, workload, sizes)
         self._demands = {
             name: Demand("loop", workload.batch, workload.window) for name in workload.draws
         }
+        self._estimator = Estimator(self._engine, {"queue": workload.slots}, self._demands)
         self._ends: list[tuple[float, int, Claim]] = []
         self._ready_at = math.inf
         self._joined: dict[str, float] = {}
@@ -306,11 +305,6 @@ class Play:
                 if head[:2] == me:
                     return ready - self.now + work.draws[function](values)
             heapq.heapreplace(slots, ready + work.draws[head[2]](values))
-
-
-def _estimator(engine: MemoryEngine, workload: Workload, sizes: Mapping[str, int]) -> Estimator:
-    windows = dict.fromkeys(workload.draws, workload.window)
-    return Estimator(engine, {"queue": workload.slots}, sizes, windows)
 
 
 # The score

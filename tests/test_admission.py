@@ -11,7 +11,7 @@ from hypothesis import given, strategies as st
 
 from aioqueue._admission import Estimate, Forecast, retry_after, time_left
 from aioqueue._durations import Durations
-from aioqueue._job import QueueStats, RunningClaim
+from aioqueue._job import Demand, QueueStats, RunningClaim
 
 NOW = 1000.0
 
@@ -41,7 +41,8 @@ def forecast(
         running=[RunningClaim(function, NOW - elapsed) for function, elapsed in running],
         durations=durations,
     )
-    return Forecast(stats, workers, NOW, sizes or {})
+    demands = {name: Demand("thread", size) for name, size in (sizes or {}).items()}
+    return Forecast(stats, workers, NOW, demands)
 
 
 def eta(estimate: Estimate) -> float:
@@ -192,7 +193,8 @@ def windowed(ahead: int, waited: float = 0.0, running: Sequence[tuple[str, float
         running=[RunningClaim(function, NOW - elapsed) for function, elapsed in running],
         durations={"f": history(*[10.0] * 9)},
     )
-    return eta(Forecast(stats, 1, NOW, {"f": 4}, {"f": 2.0}).estimate("f", {"f": ahead}, waited))
+    demands = {"f": Demand("thread", 4, 2.0)}
+    return eta(Forecast(stats, 1, NOW, demands).estimate("f", {"f": ahead}, waited))
 
 
 def test_batch_timeout() -> None:

@@ -59,7 +59,8 @@ class Line:
             await self.worker.enqueue(name, **fields)
             snapshot = await self.worker.engine.get(name)
             told = await self.estimator.estimate(snapshot)
-            waiting = Waiting(name, "function", "queue", self._teller(name), told)
+            teller, priority = self._teller(name), snapshot.record.priority
+            waiting = Waiting(name, "function", "queue", teller, told, priority)
             self.positions.follow(waiting, self.clock())
             joined.append(waiting)
         return joined

@@ -8,7 +8,7 @@ from aiohttp import web
 
 import aioqueue
 from aioqueue import JobFailed, JobHandle, QueuedFunction
-from aioqueue.web import _RUNTIME
+from tests.inside import scheduler_of
 from tests.stage import Stage
 
 Function = QueuedFunction[..., Any]
@@ -37,12 +37,6 @@ def in_a_thread(stage: Stage, name: str = "f", **options: Any) -> Function:
 KINDS = [on_the_loop, in_a_thread]
 
 
-def scheduler_of(app: web.Application) -> Any:
-    """The scheduler of a started app."""
-    (runtime,) = app[_RUNTIME]
-    return runtime._scheduler
-
-
 def engine_of(app: web.Application) -> Any:
     """Its engine."""
     return scheduler_of(app)._engine
@@ -68,11 +62,6 @@ async def ends(handles: list[JobHandle[Any]]) -> list[Any]:
             return failed.problem["code"]
 
     return [await end(handle) for handle in handles]
-
-
-async def states(handles: list[JobHandle[Any]]) -> list[str]:
-    """The states of jobs, in order."""
-    return [await handle.state() for handle in handles]
 
 
 async def events(handle: JobHandle[Any], *fields: str) -> list[Any]:

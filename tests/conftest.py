@@ -22,6 +22,7 @@ from hypothesis import settings
 
 from tests.clock import ManualClock
 from tests.processes import ServerProcess, server_process as run_server_process
+from tests.stage import Stage
 
 # Debug mode is where asyncio checks what it otherwise trusts, such as a call from a wrong thread.
 LOOPS = {
@@ -171,6 +172,14 @@ async def http(serve: object) -> AsyncIterator[ClientSession]:
     # Without a limit of its own: in a crowd it is the server that makes people wait.
     async with ClientSession(connector=TCPConnector(limit=0)) as session:
         yield session
+
+
+@pytest.fixture
+def stage() -> Iterator[Stage]:
+    """What the functions of a test play on; what still plays at its end is let go."""
+    stage = Stage()
+    yield stage
+    stage.end_all()
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import attrs
@@ -11,6 +11,7 @@ import orjson
 from aiohttp import ClientResponse, ClientSession, web
 
 import aioqueue
+from aioqueue import JobHandle
 from aioqueue._eventlog import Reader
 from aioqueue._job import (
     BEGINNING,
@@ -24,6 +25,7 @@ from aioqueue._job import (
     Outcome,
     QueuePolicy,
 )
+from aioqueue._scheduler import Scheduler
 from aioqueue.engines.base import Retention
 from aioqueue.engines.memory import MemoryEngine
 from aioqueue.web import _RUNTIME
@@ -41,6 +43,17 @@ def make_app(*functions: Any, **settings: Any) -> web.Application:
         app.router.add_post(f"/{function.name}", function)
     aioqueue.setup(app, **{"drain_timeout": 0, **settings})
     return app
+
+
+def scheduler_of(app: web.Application) -> Scheduler:
+    """The scheduler of a started app."""
+    (runtime,) = app[_RUNTIME]
+    return runtime._scheduler
+
+
+async def states(handles: Sequence[JobHandle[Any]]) -> list[str]:
+    """The states of jobs, in order."""
+    return [await handle.state() for handle in handles]
 
 
 class Inside:

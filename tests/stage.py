@@ -52,6 +52,12 @@ class Stage:
         for name in names:
             self._ends[name].set_result(value)
 
+    def end_all(self) -> None:
+        """Let whatever still plays end: a thread would go on for ever."""
+        for end in self._ends.values():
+            if not end.done():
+                end.set_result(None)
+
     def fail(self, name: Any, error: BaseException) -> None:
         """Let a part raise."""
         self._ends[name].set_exception(error)

@@ -21,18 +21,9 @@ from tests.batches import (
     in_a_thread,
     line_up,
     on_the_loop,
-    scheduler_of,
-    states,
 )
-from tests.inside import Inside, make_app
+from tests.inside import Inside, make_app, scheduler_of, states
 from tests.stage import Stage, a_while, until
-
-
-@pytest.fixture
-def stage() -> Stage:
-    """What the functions of a test play on."""
-    return Stage()
-
 
 # The window
 

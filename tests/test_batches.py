@@ -28,12 +28,6 @@ from tests.stage import Stage, until
 WAIT = {"Prefer": "wait=20"}
 
 
-@pytest.fixture
-def stage() -> Stage:
-    """What the functions of a test play on."""
-    return Stage()
-
-
 # Lists in, lists out
 
 

@@ -6,7 +6,6 @@ A job plays its name, and its client is the first letter of it: ``a1``, ``b1``; 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -18,16 +17,6 @@ from tests.inside import Inside, Shop, make_app
 from tests.stage import PATIENCE, Stage, a_while, until
 
 Function = QueuedFunction[..., Any]
-
-
-@pytest.fixture
-def stage() -> Iterator[Stage]:
-    """What the functions of a test play on; threads that still play are let go at its end."""
-    stage = Stage()
-    yield stage
-    for end in stage._ends.values():
-        if not end.done():
-            end.set_result(None)
 
 
 @pytest.fixture

@@ -26,12 +26,6 @@ async def events_of(response: Any) -> list[Any]:
     return [event.data async for event in read_events(response)]
 
 
-@pytest.fixture
-def stage() -> Stage:
-    """What the handlers of a test play on."""
-    return Stage()
-
-
 # As handlers
 
 

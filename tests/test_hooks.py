@@ -6,7 +6,6 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Iterator
 from contextvars import ContextVar
 from typing import Any
 
@@ -46,16 +45,6 @@ class Told:
 def told() -> Told:
     """A hook that keeps what it is told."""
     return Told()
-
-
-@pytest.fixture
-def stage() -> Iterator[Stage]:
-    """What the functions of a test play on; threads that still play are let go at its end."""
-    stage = Stage()
-    yield stage
-    for end in stage._ends.values():
-        if not end.done():
-            end.set_result(None)
 
 
 # Who is told

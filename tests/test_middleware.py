@@ -16,12 +16,6 @@ from tests.stage import Stage, a_while, until
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-@pytest.fixture
-def stage() -> Stage:
-    """What the handlers of a test play on."""
-    return Stage()
-
-
 class Gated:
     """An app of ordinary handlers behind a middleware with one slot, and its visitors."""
 

@@ -13,19 +13,11 @@ import pytest
 from aiohttp import web
 
 import aioqueue
-from aioqueue import JobHandle, QueuedFunction
-from aioqueue._scheduler import Scheduler
-from aioqueue.web import _RUNTIME
-from tests.inside import make_app
+from aioqueue import QueuedFunction
+from tests.inside import make_app, scheduler_of, states
 from tests.stage import Stage, a_while, until
 
 Function = QueuedFunction[[int], Any]
-
-
-@pytest.fixture
-def stage() -> Stage:
-    """What the functions of a test play on."""
-    return Stage()
 
 
 def on_the_loop(stage: Stage, name: str, **options: Any) -> Function:
@@ -49,17 +41,6 @@ def in_threads(stage: Stage, name: str, **options: Any) -> Function:
 
 
 KINDS = [on_the_loop, in_threads]
-
-
-def scheduler_of(app: web.Application) -> Scheduler:
-    """The scheduler of a started app."""
-    (runtime,) = app[_RUNTIME]
-    return runtime._scheduler
-
-
-async def states(handles: list[JobHandle[Any]]) -> list[str]:
-    """The states of jobs, in order."""
-    return [await handle.state() for handle in handles]
 
 
 # The standing example

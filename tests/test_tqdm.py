@@ -28,12 +28,6 @@ def no_monitor(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tqdm.tqdm, "monitor_interval", 0)
 
 
-@pytest.fixture
-def stage() -> Stage:
-    """What the functions of a test play on."""
-    return Stage()
-
-
 def inside(job: Job, call: Callable[[], Any]) -> Any:
     """Call something as the function of a job."""
     context = copy_context()

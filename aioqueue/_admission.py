@@ -134,31 +134,41 @@ class Forecast:
             before.add_others(*overtaken, step)
         window = self._window(ahead.get(function, 0), function, waited)
         running = self._variance_of_running()
-        own_variance = own.variance * self._slots**2
-        starts: Sequence[float] = (0.0,) * len(LIKELY)
-        if before.count < self._idle:
-            pass
-        elif not window and own_variance + running <= 0.1 * before.variance:
-            # One's own run is just one of many.
-            more = own_variance + running
-            if self._slots == 1:
-                (middle,), (high,) = before.sums((0.0,), more), before.sums((_NINETY,), more)
-                middle, high = middle + self._left(), high + self._left()
-            else:
-                line = self._starts_of(own, step)
-                (middle,) = line.likely(before, 0.0, (0.0,))
-                (high,) = line.likely(before, more, (_NINETY,))
+        more = own.variance * self._slots**2 + running
+        if before.count >= self._idle and not window and more <= 0.1 * before.variance:
+            middle, high = self._behind_many(before, more, own, step)
             return middle + own.mean, high + own.mean
-        elif self._slots == 1:
-            starts = self._one_by_one(before)
-        else:
-            starts = self._starts_of(own, step).likely(before, running, LIKELY)
+        starts = self._start_times(before, running, own, step)
         if window:
             starts = list(map(max, starts, window))
         runs = own.points(_RUNS)
         ends = sorted([at + run for at in starts for run in runs])
         half, nine = len(ends) // 2, len(ends) * 9 // 10
         return (ends[half - 1] + ends[half]) / 2, ends[nine]
+
+    def _behind_many(
+        self, before: Work, more: float, own: Durations, step: float
+    ) -> tuple[float, float]:
+        """The start behind so much that one's own run is just one of many: likely, and at worst.
+
+        ``more`` is the variance that does not come from what stands before.
+        """
+        if self._slots == 1:
+            (middle,), (high,) = before.sums((0.0,), more), before.sums((_NINETY,), more)
+            return middle + self._left(), high + self._left()
+        line = self._starts_of(own, step)
+        (middle,), (high,) = line.likely(before, 0.0, (0.0,)), line.likely(before, more, (_NINETY,))
+        return middle, high
+
+    def _start_times(
+        self, before: Work, running: float, own: Durations, step: float
+    ) -> Sequence[float]:
+        """Equally likely times of the start behind this work."""
+        if before.count < self._idle:
+            return (0.0,) * len(LIKELY)
+        if self._slots == 1:
+            return self._one_by_one(before)
+        return self._starts_of(own, step).likely(before, running, LIKELY)
 
     def _one_by_one(self, before: Work) -> list[float]:
         """When the only slot comes free for a job behind this work: equally likely times."""

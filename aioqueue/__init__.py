@@ -21,6 +21,7 @@ from ._hooks import FinishedJob
 from ._parameters import Body
 from ._running import JOB, Job, current_job
 from ._settings import Settings
+from ._upload import Upload
 from .web import SETTINGS, middleware, queued, run_app, setup
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "QueuedFunction",
     "Refused",
     "Settings",
+    "Upload",
     "current_job",
     "middleware",
     "queued",

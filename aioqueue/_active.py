@@ -16,13 +16,15 @@ from typing import Any, Protocol
 
 import attrs
 
-from ._errors import ClaimLost
+from ._batch import Batch
+from ._errors import ClaimLost, Refused
 from ._eventlog import outputs
-from ._executors import Call, Ended, Executor
+from ._executors import Ended, Executor
 from ._job import Claim, Content, Demand, JobRecord, JobState, Outcome
 from ._outbox import Outbox, OutboxBounds
-from ._outcomes import outcomes_of, timed_out, unexplained
-from ._running import Batch, Job, output_count
+from ._outcomes import ContentOf, outcomes_of, refused, timed_out, unexplained
+from ._running import Job, output_count
+from ._spool import Spool
 from .engines.base import Engine
 
 __all__ = ["Active", "Local", "Runnable", "Surroundings"]
@@ -65,8 +67,8 @@ class Runnable(Protocol):
     def track_tqdm(self) -> bool:
         """Whether any bar of tqdm's in it is its progress."""
 
-    def call(self, records: Sequence[JobRecord], job: Job, locals: Sequence[Local]) -> Call:
-        """The function with its arguments, ready to run."""
+    def call(self, records: Sequence[JobRecord], job: Job, locals: Sequence[Local]) -> Any:
+        """The function with its arguments, as its executor takes it."""
 
 
 @attrs.define(slots=True, eq=False)
@@ -92,6 +94,8 @@ class Surroundings:
         engine: what stores its jobs.
         bounds: how much jobs may have said that is not stored yet.
         max_result_bytes: bytes above which a result fails its job.
+        content_of: makes what a function gave back a result.
+        spool: has the jobs' directories.
         spawn: starts a coroutine as a task that the process waits for at its end.
         ended: is told each job that has ended.
     """
@@ -99,6 +103,8 @@ class Surroundings:
     engine: Engine
     bounds: OutboxBounds
     max_result_bytes: int
+    content_of: ContentOf
+    spool: Spool
     spawn: Callable[[Coroutine[Any, Any, None], Context], asyncio.Task[None]]
     ended: Callable[[str], Awaitable[None]]
 
@@ -151,7 +157,15 @@ class Active:
         self._locals = locals
         self._outbox = Outbox(partial(around.engine.emit, claim), around.bounds)
         jobs = [
-            Job(attempt, local.app, self._outbox, function.capture_logs, function.track_tqdm, slot)
+            Job(
+                attempt,
+                local.app,
+                self._outbox,
+                function.capture_logs,
+                function.track_tqdm,
+                slot,
+                around.spool.folder,
+            )
             for attempt, local in zip(claim.attempts, locals, strict=True)
         ]
         self.job = Batch(jobs) if function.is_batch else jobs[0]
@@ -220,10 +234,28 @@ class Active:
                 ended = Ended(await self._outputs(self.job))
         name, limit = self.claim.function, self._around.max_result_bytes
         try:
-            outcomes = outcomes_of(self.job, name, ended, limit)
+            outcomes = outcomes_of(self.job, name, ended, limit, self._around.content_of)
         except Exception as error:  # of a value's own methods, or an exception's
             outcomes = [unexplained(job_id, name, error) for job_id in self._open]
-        await engine.settle(self.claim, [one for one in outcomes if one.job_id in self._open])
+        outcomes = [await self._kept(one) for one in outcomes if one.job_id in self._open]
+        try:
+            await engine.settle(self.claim, outcomes)
+        except ClaimLost:
+            for one in outcomes:
+                self._around.spool.let_go(one.job_id)
+            raise
+
+    async def _kept(self, outcome: Outcome) -> Outcome:
+        """An outcome whose file, if it is one of ours, stays as long as the result."""
+        if outcome.result is None or outcome.result.path is None:
+            return outcome
+        try:
+            content = await self._around.spool.keep(outcome.job_id, outcome.result)
+        except Refused as error:
+            return refused(outcome.job_id, error.problem)
+        except OSError as error:
+            return unexplained(outcome.job_id, self.claim.function, error)
+        return attrs.evolve(outcome, result=content)
 
     async def _outputs(self, job: Job) -> Content:
         return await outputs(self._around.engine, job.id, output_count(job))
@@ -241,7 +273,7 @@ class Active:
         if job is None or self._interrupted or self._giving_up or self._finishing:
             return
         if len(self._open) > 1:
-            job.cancel(goes_on=True)
+            self.executor.drop(self.job, job)
             del self._open[job_id]
             self._spawn(self._settle_one(job_id))
             return

@@ -13,6 +13,8 @@ from uuid import UUID
 
 import attrs
 
+from ._upload import Upload
+
 __all__ = [
     "ARRAYS",
     "describe",
@@ -87,6 +89,8 @@ def is_mapping(target: Any) -> bool:
 def is_class(target: Any) -> bool:
     """Whether it is a class whose fields have types."""
     kind = kind_of(target)
+    if kind is Upload:
+        return False  # nobody may fill its fields, least of all its path
     return isinstance(kind, type) and (attrs.has(kind) or is_dataclass(kind) or is_typeddict(kind))
 
 
@@ -163,6 +167,7 @@ def kind_of_value(value: object) -> str:
         list: "an array",
         dict: "an object",
         bytes: "a file",
+        Upload: "a file",
     }
     return names.get(type(value), type(value).__name__)
 
@@ -213,5 +218,6 @@ _NAMES: dict[Any, str] = {
     list: "an array",
     str: "a string",
     time: "a time (ISO 8601)",
+    Upload: "a file (multipart/form-data)",
     UUID: "a UUID",
 }

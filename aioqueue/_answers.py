@@ -3,22 +3,35 @@
 from __future__ import annotations
 
 import math
+import os
 from urllib.parse import quote
 
 import orjson
 from aiohttp import hdrs, web
+from aiohttp.abc import AbstractStreamWriter
+from multidict import CIMultiDict
 
 from ._errors import Problem
 from ._job import Content, JobState, Snapshot
 from ._positions import Estimator
 from ._problems import problem_response, stored_problem_response
 from ._resource import Links, job_resource
+from ._spool import in_thread
 
 __all__ = ["Answers", "not_found"]
 
 _INLINE = ("image/", "audio/", "video/")
 _NOT_INLINE = ("image/svg+xml",)
 _POLL_SECONDS = 30
+
+_CONDITIONS = (
+    hdrs.RANGE,
+    hdrs.IF_RANGE,
+    hdrs.IF_MATCH,
+    hdrs.IF_NONE_MATCH,
+    hdrs.IF_MODIFIED_SINCE,
+    hdrs.IF_UNMODIFIED_SINCE,
+)
 
 
 def not_found(request: web.Request) -> web.Response:
@@ -33,16 +46,18 @@ class Answers:
     Args:
         estimator: what knows positions and times.
         links: where jobs are.
+        max_event_bytes: how large a result may be to stand in the job.
     """
 
-    def __init__(self, estimator: Estimator, links: Links) -> None:
+    def __init__(self, estimator: Estimator, links: Links, max_event_bytes: int = 1 << 20) -> None:
         self._estimator = estimator
         self._links = links
+        self._max_event_bytes = max_event_bytes
 
     async def job(self, snapshot: Snapshot, status: int = 200) -> web.Response:
         """The job itself, with hints for whoever polls while it has not ended."""
         estimate = await self._estimator.estimate(snapshot)
-        body = job_resource(snapshot, estimate, self._links)
+        body = job_resource(snapshot, estimate, self._links, max_event_bytes=self._max_event_bytes)
         response = web.Response(status=status, body=body, content_type="application/json")
         _never_stored(response)
         if not snapshot.state.terminal:
@@ -59,17 +74,17 @@ class Answers:
         response.headers[hdrs.LINK] = f'<{events}>; rel="monitor"; type="text/event-stream"'
         return response
 
-    def result(self, snapshot: Snapshot) -> web.Response:
+    async def result(self, snapshot: Snapshot) -> web.StreamResponse:
         """The bare result of an ended job, or the problem it ended with."""
-        links = self._links
+        response: web.StreamResponse
         if snapshot.state is JobState.SUCCEEDED:
-            response = _content(snapshot.result or Content(b"null"))
+            response = await _content(snapshot.result or Content(b"null"))
         elif snapshot.state is JobState.FAILED and snapshot.error is not None:
             status = orjson.loads(snapshot.error)["status"]
             response = stored_problem_response(snapshot.error, status)
         else:
             response = problem_response(_cancelled(snapshot))
-        response.headers[hdrs.CONTENT_LOCATION] = links.result(snapshot.record.id)
+        response.headers[hdrs.CONTENT_LOCATION] = self._links.result(snapshot.record.id)
         return response
 
 
@@ -80,17 +95,47 @@ def _cancelled(snapshot: Snapshot) -> Problem:
     return Problem.of("job_cancelled", f"The job was cancelled ({reason}).")
 
 
-def _never_stored(response: web.Response) -> None:
+def _never_stored(response: web.StreamResponse) -> None:
     response.headers[hdrs.CACHE_CONTROL] = "no-store"
     response.headers["X-Content-Type-Options"] = "nosniff"
 
 
-def _content(content: Content) -> web.Response:
+class _File(web.FileResponse):
+    """A file as it is, and nothing else.
+
+    aiohttp would send one beside it that ends in ``.gz`` in its place, and parts of it to a POST,
+    where a range means nothing (RFC 9110 section 14.2).
+    """
+
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
+        """Begin to send it."""
+        headers = CIMultiDict(request.headers)
+        unwanted = _CONDITIONS if request.method not in (hdrs.METH_GET, hdrs.METH_HEAD) else ()
+        for name in (hdrs.ACCEPT_ENCODING, *unwanted):
+            headers.popall(name, None)
+        # aiohttp's own attribute; it clones no request whose body was read.
+        body, request._read_bytes = request._read_bytes, None
+        clone = request.clone(headers=headers)
+        clone._read_bytes = request._read_bytes = body
+        return await super().prepare(clone)
+
+
+async def _content(content: Content) -> web.StreamResponse:
     """A result's bytes.  What a browser could run comes as a download, in a sandbox."""
-    response = web.Response(body=content.body)
+    response: web.StreamResponse
+    if content.path is None:
+        response = web.Response(body=content.body)
+        _never_stored(response)
+    elif await in_thread(os.path.isfile, content.path):
+        response = _File(content.path)
+        _never_stored(response)
+        # A client may keep it, for a range or a second look, if it asks each time.
+        response.headers[hdrs.CACHE_CONTROL] = "private, no-cache"
+    else:
+        detail = "The file that was the result is no longer there."
+        return problem_response(Problem.of("not_found", detail))
     response.headers[hdrs.CONTENT_TYPE] = content.content_type
-    _never_stored(response)
-    if content.is_json:
+    if content.is_value:
         return response
     response.headers["Content-Security-Policy"] = "sandbox"
     kind = content.content_type.partition(";")[0].strip().lower()

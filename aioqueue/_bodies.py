@@ -8,16 +8,25 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any, TypeVar
 
 import attrs
-from aiohttp import BodyPartReader, hdrs, web
+from aiohttp import (
+    BodyPartReader,
+    content_disposition_filename,
+    hdrs,
+    parse_content_disposition,
+    web,
+)
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web import HTTPRequestEntityTooLarge, RequestPayloadError
 
+from ._arrivals import Arrivals
 from ._errors import JobError, Problem, Refused
 from ._parameters import Received, Signature
+from ._payload import File
+from ._upload import Upload
 
 __all__ = ["BodyReader", "is_cross_site"]
 
@@ -26,6 +35,15 @@ T = TypeVar("T")
 _FORM = "multipart/form-data"
 _JSON = "application/json"
 _TEXT = "text/plain"
+
+_MOST_PARTS = 1000
+"""How many parts a form may have: each costs a fraction of a millisecond, however small it is."""
+
+_FIRST_CHUNK, _CHUNK = 8 << 10, 64 << 10
+"""How many bytes of a part are read at once.
+
+aiohttp reads so many and puts back what belongs to the next part: a thousand small ones would pay.
+"""
 
 
 class BodyReader:
@@ -41,12 +59,17 @@ class BodyReader:
         self._shutting_down = False
 
     async def receive(
-        self, request: web.Request, signature: Signature, max_bytes: int | None
+        self,
+        request: web.Request,
+        signature: Signature,
+        max_bytes: int | None,
+        arrivals: Arrivals,
     ) -> Received:
-        """What came with a request.
+        """What came with a request; files that the function wants on disk are there.
 
         Raises:
-            Refused: the body is too large, too slow, broken, or of a type that is not taken.
+            Refused: the body is too large, too slow, broken, or of a type that is not taken, or
+                there is no room for its files.
         """
         path: Mapping[str, str] = request.match_info
         query = tuple(request.query.items()) if request.query_string else ()
@@ -61,8 +84,13 @@ class BodyReader:
             return Received(path, query)
         kind = _checked_type(request, signature)
         if kind == _FORM and not signature.takes_any_body:
-            form = await self._within_deadline(request, _read_form(request, limit), limit)
+            reading = _read_form(request, limit, signature, arrivals)
+            form = await self._within_deadline(request, reading, limit)
             return attrs.evolve(form, path=path, query=query)
+        if signature.body_goes_to_disk:
+            saving = _save(request, limit, arrivals)
+            whole = await self._within_deadline(request, saving, limit)
+            return Received(path, query, whole=whole)
         body = await self._within_deadline(request, _read(request, limit), limit)
         if signature.takes_any_body:
             return Received(path, query, whole=body)
@@ -202,33 +230,101 @@ async def _read(request: web.Request, limit: int) -> bytes:
     return bytes(body)
 
 
-async def _read_form(request: web.Request, limit: int) -> Received:
+async def _save(request: web.Request, limit: int, arrivals: Arrivals) -> Upload:
+    """The whole body as a file on disk, at most ``limit`` bytes."""
+    _check_length(request, limit)
+    left = _Left(limit)
+    disposition = parse_content_disposition(request.headers.get(hdrs.CONTENT_DISPOSITION))
+    name = content_disposition_filename(disposition[1])
+    with arrivals.open(name, request.headers.get(hdrs.CONTENT_TYPE)) as arrival:
+        if not request.can_read_body:  # a middleware has read it, or there is none
+            body = await request.read()
+            left.spend(len(body))
+            await arrival.write(body)
+        async for chunk in request.content.iter_any():
+            left.spend(len(chunk))
+            await arrival.write(chunk)
+        return await arrival.end()
+
+
+class _Left:
+    """How many bytes a body may still have."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._left = limit or sys.maxsize
+
+    def spend(self, count: int) -> None:
+        """Count what has come.
+
+        Raises:
+            Refused: it is too much.
+        """
+        self._left -= count
+        if self._left < 0:
+            raise _too_large(self._limit)
+
+
+async def _read_form(
+    request: web.Request, limit: int, signature: Signature, arrivals: Arrivals
+) -> Received:
     """The text fields and the files of a form, at most ``limit`` bytes with their headers."""
     _check_length(request, limit)
     fields: list[tuple[str, str]] = []
-    files: list[tuple[str, bytes]] = []
+    files: list[tuple[str, File]] = []
     file_names: list[str] = []
-    left = limit or sys.maxsize
+    left = _Left(limit)
     async for part in await request.multipart():
+        if len(fields) + len(files) == _MOST_PARTS:
+            detail = f"The form may have {_MOST_PARTS} parts."
+            raise Refused(Problem.of("payload_too_large", detail))
         if not isinstance(part, BodyPartReader) or part.name is None:
             raise ValueError("a part of the form has no name")
         part.name.encode()  # bytes that are no UTF-8 came as lone surrogates, and fail here
-        left -= sum(len(name) + len(value) for name, value in part.headers.items())
-        content = bytearray()
-        while not part.at_eof():
-            chunk = await part.read_chunk()
-            content += part.decode(chunk)
-            left -= len(chunk)
-            if left < 0:
-                raise _too_large(limit)
+        left.spend(sum(len(name) + len(value) for name, value in part.headers.items()))
         kind = part.headers.get(hdrs.CONTENT_TYPE, _TEXT).lower()
         if part.filename is None and kind.startswith(_TEXT):
-            fields.append((part.name, content.decode()))
+            fields.append((part.name, (await _in_memory(part, left)).decode()))
+            continue
+        if signature.goes_to_disk(part.name):
+            files.append((part.name, await _on_disk(part, left, arrivals)))
+        elif signature.may_be_file(part.name):
+            files.append((part.name, await _in_memory(part, left)))
         else:
-            files.append((part.name, bytes(content)))
-            file_names.append(part.filename or "")
+            await _read_part(part, left, _drop)
+            files.append((part.name, b""))
+        file_names.append(part.filename or "")
     async for chunk in request.content.iter_any():  # what follows the form means nothing
-        left -= len(chunk)
-        if left < 0:
-            raise _too_large(limit)
+        left.spend(len(chunk))
     return Received(fields=fields, files=files, file_names=file_names)
+
+
+async def _read_part(
+    part: BodyPartReader, left: _Left, write: Callable[[Any], Awaitable[None]]
+) -> None:
+    size = _FIRST_CHUNK
+    while not part.at_eof():
+        chunk = await part.read_chunk(size)
+        size = _CHUNK
+        left.spend(len(chunk))
+        await write(part.decode(chunk))
+
+
+async def _in_memory(part: BodyPartReader, left: _Left) -> bytes:
+    content = bytearray()
+
+    async def write(chunk: bytes) -> None:
+        content.extend(chunk)
+
+    await _read_part(part, left, write)
+    return bytes(content)
+
+
+async def _on_disk(part: BodyPartReader, left: _Left, arrivals: Arrivals) -> Upload:
+    with arrivals.open(part.filename, part.headers.get(hdrs.CONTENT_TYPE)) as arrival:
+        await _read_part(part, left, arrival.write)
+        return await arrival.end()
+
+
+async def _drop(chunk: bytes) -> None:
+    """What no function takes is counted, and not kept."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import string
 import sys
 from collections.abc import Callable
@@ -15,6 +16,8 @@ __all__ = [
     "boolean",
     "callable_or_none",
     "concurrency_limit",
+    "directory",
+    "executor",
     "is_priority",
     "name",
     "number",
@@ -55,8 +58,11 @@ def _within(value: Any, least: float, above: float | None) -> bool:
 
 def callable_or_none(owner: object, attribute: attrs.Attribute[Any], value: object) -> None:
     if value is not None and not callable(value):
-        takes = "the ended job" if attribute.name == "on_finish" else "the request"
+        takes = _TAKES.get(attribute.name, "the request")
         raise _fail(owner, attribute.name, value, f"a callable that takes {takes}, or None")
+
+
+_TAKES = {"on_finish": "the ended job", "process_initializer": "nothing"}
 
 
 def is_priority(value: object) -> bool:
@@ -87,6 +93,11 @@ def boolean(owner: object, attribute: attrs.Attribute[Any], value: object) -> No
         raise _fail(owner, attribute.name, value, "True or False")
 
 
+def executor(owner: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if value not in ("thread", "process", None):
+        raise _fail(owner, attribute.name, value, '"thread", "process", or None')
+
+
 def on_disconnect(owner: object, attribute: attrs.Attribute[Any], value: object) -> None:
     if value in ("keep", "cancel"):
         return
@@ -109,6 +120,11 @@ def path(owner: object, attribute: attrs.Attribute[Any], value: object) -> None:
     plain = set(value) <= _PATH_LETTERS and "//" not in value
     if not plain:
         raise _fail(owner, attribute.name, value, f"{wanted}, of letters, digits and -._~")
+
+
+def directory(owner: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if value is not None and not (isinstance(value, str | os.PathLike) and str(value)):
+        raise _fail(owner, attribute.name, value, "the path of a directory, or None")
 
 
 def concurrency_limit(owner: object, attribute: attrs.Attribute[Any], value: object) -> None:

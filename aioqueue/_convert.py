@@ -36,6 +36,7 @@ from ._annotations import (
     shape_of,
 )
 from ._mismatches import Unexpected, WrongParts
+from ._upload import Upload
 
 __all__ = ["JSON", "TEXT", "Hook", "hooks_for"]
 
@@ -82,6 +83,12 @@ def _str(value: Any, _: Any) -> str:
 
 def _bytes(value: Any, _: Any) -> bytes:
     if isinstance(value, bytes):
+        return value
+    raise Unexpected("a file (multipart/form-data)", kind_of_value(value))
+
+
+def _upload(value: Any, _: Any) -> Upload:
+    if isinstance(value, Upload):
         return value
     raise Unexpected("a file (multipart/form-data)", kind_of_value(value))
 
@@ -331,13 +338,16 @@ TEXT: Converter = _Converter(
         bool: _text(lambda text: _WORDS[text.lower()], "true or false"),
         str: _str,
         bytes: _bytes,
+        Upload: _upload,
     },
     _text_key,
 )
 """Structures the text of a path or query, and the names in JSON objects, which are text too."""
 
 JSON: Converter = _Converter(
-    {int: _int, float: _float, bool: _bool, str: _str, bytes: _bytes}, _json_key, TEXT
+    {int: _int, float: _float, bool: _bool, str: _str, bytes: _bytes, Upload: _upload},
+    _json_key,
+    TEXT,
 )
 """Structures parsed JSON."""
 

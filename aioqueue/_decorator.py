@@ -6,14 +6,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequen
 from typing import Any, Literal, ParamSpec, TypeVar, overload
 
 from ._function import QueuedFunction
-from ._settings import (
-    ClientKey,
-    FunctionOptions,
-    Metadata,
-    OnDisconnect,
-    OnFinish,
-    Priority,
-)
+from ._options import FunctionOptions
+from ._settings import ClientKey, Executor, Metadata, OnDisconnect, OnFinish, Priority
 
 __all__ = ["queued"]
 
@@ -34,6 +28,7 @@ def queued(function: Callable[P, R], /) -> QueuedFunction[P, R]: ...
 def queued(
     *,
     name: str | None = None,
+    executor: Executor = None,
     concurrency_limit: int | Literal["default"] | None = "default",
     concurrency_id: str | None = None,
     slots: Sequence[str] | None = None,
@@ -43,6 +38,7 @@ def queued(
     queue_timeout: float | None = None,
     time_limit: float | None = None,
     cancel_timeout: float | None = None,
+    kill_timeout: float | None = None,
     on_disconnect: OnDisconnect | None = None,
     on_finish: OnFinish | None = None,
     capture_logs: bool = False,
@@ -58,6 +54,7 @@ def queued(
 def queued(
     *,
     name: str | None = None,
+    executor: Executor = None,
     concurrency_limit: int | Literal["default"] | None = "default",
     concurrency_id: str | None = None,
     slots: Sequence[str] | None = None,
@@ -69,6 +66,7 @@ def queued(
     queue_timeout: float | None = None,
     time_limit: float | None = None,
     cancel_timeout: float | None = None,
+    kill_timeout: float | None = None,
     on_disconnect: OnDisconnect | None = None,
     on_finish: OnFinish | None = None,
     capture_logs: bool = False,
@@ -85,6 +83,7 @@ def queued(
     /,
     *,
     name: str | None = None,
+    executor: Executor = None,
     concurrency_limit: int | Literal["default"] | None = "default",
     concurrency_id: str | None = None,
     slots: Sequence[str] | None = None,
@@ -96,6 +95,7 @@ def queued(
     queue_timeout: float | None = None,
     time_limit: float | None = None,
     cancel_timeout: float | None = None,
+    kill_timeout: float | None = None,
     on_disconnect: OnDisconnect | None = None,
     on_finish: OnFinish | None = None,
     capture_logs: bool = False,
@@ -118,6 +118,8 @@ def queued(
     Args:
         function: the function, where there are no parentheses.
         name: what it is called in events and counts; else its own name.
+        executor: where a ``def`` runs: in a ``"thread"`` of the server, which is the default, or
+            in a ``"process"`` that can be killed and keeps its GIL to itself.
         concurrency_limit: how many run at once: a number, None for as many as there are workers,
             ``"default"`` for the app's ``default_concurrency_limit``, which is 1.
         concurrency_id: functions with the same id share one queue; the lowest limit that is set
@@ -133,6 +135,7 @@ def queued(
         queue_timeout: seconds a job may wait before it fails unrun.
         time_limit: seconds the function may run before its job fails.
         cancel_timeout: seconds a cancelled function has to end.
+        kill_timeout: seconds it has in a process, which is killed then.
         on_disconnect: what becomes of a job whose only listeners have gone: so many seconds of
             grace, ``"cancel"`` or ``"keep"``.
         on_finish: a callable that is given each ended job, as an :class:`aioqueue.FinishedJob`.
@@ -157,6 +160,7 @@ def queued(
     """
     declared = FunctionOptions(
         name=name,
+        executor=executor,
         concurrency_limit=concurrency_limit,
         concurrency_id=concurrency_id,
         slots=slots,
@@ -168,6 +172,7 @@ def queued(
         queue_timeout=queue_timeout,
         time_limit=time_limit,
         cancel_timeout=cancel_timeout,
+        kill_timeout=kill_timeout,
         on_disconnect=on_disconnect,
         on_finish=on_finish,
         capture_logs=capture_logs,

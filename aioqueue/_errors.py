@@ -50,6 +50,7 @@ _CATALOGUE: dict[str, tuple[int, str]] = {
     "lost_on_shutdown": (503, "The server shut down before the job ended"),
     "queue_full": (503, "The queue is full"),
     "queue_timeout": (503, "The job waited too long"),
+    "spool_full": (503, "No room for files"),
     "shutting_down": (503, "The server is shutting down"),
     "wait_too_long": (503, "The wait would be too long"),
     "too_many_streams": (503, "Too many streams"),

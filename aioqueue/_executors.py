@@ -18,7 +18,15 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from ._running import CURRENT, Job, outbox_of, outputs_of
 
-__all__ = ["THREAD_NAME", "Call", "Ended", "Executor", "LoopExecutor", "ThreadExecutor"]
+__all__ = [
+    "THREAD_NAME",
+    "Call",
+    "Ended",
+    "Executor",
+    "LoopExecutor",
+    "ThreadExecutor",
+    "run_call",
+]
 
 W = TypeVar("W")
 
@@ -57,7 +65,7 @@ class Executor(Protocol):
     def let_go(self, job: Job) -> None:
         """Give a place back."""
 
-    def start(self, call: Call, job: Job, context: Context) -> Callable[[], Awaitable[Ended]]:
+    def start(self, call: Any, job: Job, context: Context) -> Callable[[], Awaitable[Ended]]:
         """Start the call, at once if it can be, and answer what waits until it has really ended.
 
         Whatever it raises is in its end; its place is given back then.
@@ -65,6 +73,9 @@ class Executor(Protocol):
 
     def interrupt(self, job: Job) -> None:
         """Ask the call of this job to end: the sooner, the better."""
+
+    def drop(self, job: Job, member: Job) -> None:
+        """Let the call see that one job of its batch is cancelled, while the others go on."""
 
     async def close(self) -> bool:
         """Let idle workers go.  Answers whether all work has ended."""
@@ -89,6 +100,10 @@ class _Places(Generic[W]):
     def let_go(self, job: Job) -> None:
         """Give a place back."""
         del self._running[job]
+
+    def drop(self, job: Job, member: Job) -> None:
+        """Let the call see that one job of its batch is cancelled, while the others go on."""
+        member.cancel(goes_on=True)
 
 
 class LoopExecutor(_Places[asyncio.Task[Any]]):
@@ -138,15 +153,17 @@ class ThreadExecutor(_Places[asyncio.Future[Ended]]):
     they return travels back in one call to the loop for however many have ended meanwhile.
     """
 
+    thread_name = THREAD_NAME
+
     def __init__(self, max_threads: int) -> None:
         super().__init__(max_threads)
-        self._calls: queue.SimpleQueue[tuple[Job, Call, Context] | None] = queue.SimpleQueue()
+        self._calls: queue.SimpleQueue[tuple[Job, Any, Context] | None] = queue.SimpleQueue()
         self._ended: deque[tuple[Job, Ended]] = deque()
         self._returning = False  # whether a call to the loop is under way
         self._threads: list[threading.Thread] = []
         self._loop = asyncio.get_running_loop()
 
-    def start(self, call: Call, job: Job, context: Context) -> Callable[[], Awaitable[Ended]]:
+    def start(self, call: Any, job: Job, context: Context) -> Callable[[], Awaitable[Ended]]:
         """Hand the call to a thread, in this very step: the loop may have much to do before a task.
 
         The thread enters ``context``, so the caller must not run in it: it could not go on.
@@ -160,7 +177,8 @@ class ThreadExecutor(_Places[asyncio.Future[Ended]]):
 
     def _start_thread(self) -> None:
         number = len(self._threads) + 1
-        thread = threading.Thread(target=self._work, name=f"{THREAD_NAME}{number}", daemon=True)
+        name = f"{self.thread_name}{number}"
+        thread = threading.Thread(target=self._work, name=name, daemon=True)
         thread.start()
         self._threads.append(thread)
 
@@ -168,15 +186,22 @@ class ThreadExecutor(_Places[asyncio.Future[Ended]]):
         """What a thread does: calls, one after the other, until it is told to go."""
         while (item := self._calls.get()) is not None:
             job, call, context = item
-            ended: Ended = context.run(_call, call, job)
-            self._ended.append((job, ended))
-            del item, job, call, context, ended  # keep nothing alive while idle
-            if not self._returning:
-                self._returning = True
-                try:
-                    self._loop.call_soon_threadsafe(self._deliver)
-                except RuntimeError:
-                    return  # the loop is closed: nobody waits for anything any more
+            self._finish(job, context.run(run_call, call, job))
+            del item, job, call, context  # keep nothing alive while idle
+
+    def _finish(self, job: Job, ended: Ended) -> None:
+        """In a thread: send an end to the loop."""
+        self._ended.append((job, ended))
+        if not self._returning:
+            self._returning = True
+            self._tell(self._deliver)
+
+    def _tell(self, callback: Callable[..., None], *args: Any) -> None:
+        """In a thread: have the loop call something."""
+        try:
+            self._loop.call_soon_threadsafe(callback, *args)
+        except RuntimeError:  # the loop is closed: nobody waits for anything any more
+            self._calls.put(None)
 
     def _deliver(self) -> None:
         """On the loop: hand over everything that has ended."""
@@ -184,7 +209,7 @@ class ThreadExecutor(_Places[asyncio.Future[Ended]]):
         self._returning = False
         while self._ended:
             job, ended = self._ended.popleft()
-            future = self._running.pop(job)
+            future = self._running.pop(job, None)
             if future is not None and not future.done():
                 future.set_result(ended)
 
@@ -217,8 +242,8 @@ async def _stream(values: AsyncGenerator[Any, Any], job: Job) -> Ended:
     return Ended(streamed=True)
 
 
-def _call(call: Call, job: Job) -> Ended:
-    """Run a call in a thread."""
+def run_call(call: Call, job: Job) -> Ended:
+    """Run a call in this thread, to its end."""
     CURRENT.set(job)
     try:
         job.raise_if_cancelled()  # between its claim and this thread

@@ -10,17 +10,17 @@ import typing
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
-import orjson
-from aiohttp import content_disposition_filename, hdrs, parse_content_disposition, web
+from aiohttp import web
 
 from ._active import Local
-from ._errors import ConfigurationError, JobError
+from ._batch import Batch
+from ._errors import ConfigurationError
 from ._executors import Call
 from ._handle import Door, JobHandle, SubmitOptions
-from ._job import JSON_TYPE, Content, JobRecord
+from ._job import JobRecord
+from ._options import FunctionOptions
 from ._parameters import Signature
-from ._running import CURRENT, Batch, Job
-from ._settings import FunctionOptions
+from ._running import CURRENT, Job
 
 __all__ = ["Handler", "QueuedFunction", "mark_as_coroutine_function", "queued_of"]
 
@@ -117,8 +117,22 @@ class QueuedFunction(_Submittable[P, R]):
                 f"{self.name}: batch=True is for functions that take lists of arguments, and "
                 "neither the request nor self. Queue a function that calls it."
             )
+        self._refuse_wrong_executor()
         if not self._takes_nothing:
             self._refuse_wrong_handlers()
+
+    def _refuse_wrong_executor(self) -> None:
+        executor = self.declared.executor
+        if executor is not None and self.is_async:
+            raise ConfigurationError(
+                f"{self.name} is async and runs on the loop: leave out executor={executor!r}, or "
+                "make it a def."
+            )
+        if executor == "process" and (self.is_method or self.takes_request):
+            raise ConfigurationError(
+                f"{self.name}: executor='process' is for functions that take their arguments, and "
+                "neither the request nor self. Queue a function that calls it."
+            )
 
     def _refuse_wrong_handlers(self) -> None:
         if not self.takes_request:
@@ -159,6 +173,11 @@ class QueuedFunction(_Submittable[P, R]):
         self._refuse_wrong_handlers()
         if not self.takes_request:
             _ = self.signature
+
+    @property
+    def reference(self) -> str:
+        """Where a process finds it, as ``module:qualname``."""
+        return f"{self.__wrapped__.__module__}:{self.__wrapped__.__qualname__}"
 
     def open(self, app: web.Application, door: Door) -> None:
         """Connect to a root application that has started."""
@@ -237,9 +256,9 @@ class QueuedFunction(_Submittable[P, R]):
             if not args:
                 raise TypeError(f"{self.name} is a method: submit it on its object.")
             subject, *args = args
-        payload = self.signature.payload_of_call(args, kwargs)
+        arguments = self.signature.bound(args, kwargs)
         door = self._door(None)
-        job_id = await door.submit(payload, subject, options)
+        job_id = await door.submit(arguments, subject, options)
         return JobHandle(door, job_id, self.signature.returns)
 
     # What runs
@@ -358,20 +377,6 @@ def _with_request(view: web.View, request: web.Request) -> web.View:
 async def _run_with_request(handler: Handler, request: web.Request) -> Any:
     """Run a handler as a job: what it answers becomes the result."""
     try:
-        answer: Any = await handler(request)
+        return await handler(request)
     except web.HTTPException as response:
-        answer = response
-    if not isinstance(answer, web.StreamResponse):
-        return answer
-    body = answer.body if isinstance(answer, web.Response) else answer
-    if answer.prepared or not isinstance(body, bytes | bytearray | None):
-        raise JobError("This function streams its answer. Ask for it without text/event-stream.")
-    content = bytes(body or b"")
-    if answer.status >= 400:
-        raise JobError(content.decode(errors="replace"), status=answer.status)
-    if answer.content_type == JSON_TYPE:
-        # Parsed, and encoded by us: an event is one line, and this text may have more.
-        return orjson.loads(content) if content else None
-    disposition = parse_content_disposition(answer.headers.get(hdrs.CONTENT_DISPOSITION))
-    name = content_disposition_filename(disposition[1])
-    return Content(content, answer.headers.get(hdrs.CONTENT_TYPE, answer.content_type), name)
+        return response

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import typing
 from collections.abc import AsyncIterator, Coroutine, Mapping
+from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 import attrs
@@ -14,7 +15,8 @@ from aiohttp import web
 from ._checks import is_priority
 from ._convert import JSON
 from ._errors import AioqueueError, JobFailed, Problem
-from ._job import JobState, Snapshot
+from ._job import Content, JobState, Snapshot
+from ._spool import in_thread
 
 __all__ = ["Door", "JobHandle", "SubmitOptions"]
 
@@ -45,8 +47,14 @@ class Door(Protocol):
     def answer(self, request: web.Request, subject: Any) -> Coroutine[Any, Any, web.StreamResponse]:
         """Answer a request to the function's route."""
 
-    async def submit(self, payload: bytes, subject: Any, options: SubmitOptions) -> str:
-        """Enqueue a job from code, and answer its id."""
+    async def submit(
+        self, arguments: Mapping[str, Any], subject: Any, options: SubmitOptions
+    ) -> str:
+        """Enqueue a job from code, and answer its id.
+
+        Raises:
+            TypeError: the arguments have no JSON form, or are not what the function takes.
+        """
 
     def events(self, job_id: str) -> AsyncIterator[Mapping[str, Any]]:
         """The events of a job."""
@@ -76,6 +84,8 @@ class JobHandle(Generic[R_co]):
     async def result(self) -> R_co:
         """Wait for the result, given the type that the function's annotation says.
 
+        A file is its path, and is there as long as the job is kept.
+
         Raises:
             JobFailed: the job failed or was cancelled.
             AioqueueError: it was a generator's, and the log did not hold all that it yielded.
@@ -84,14 +94,20 @@ class JobHandle(Generic[R_co]):
         if snapshot.state is not JobState.SUCCEEDED:
             problem = snapshot.error or _cancelled(snapshot.reason).to_json()
             raise JobFailed(orjson.loads(problem), snapshot.state.value)
-        if snapshot.result is None or not snapshot.result.is_json:
-            return typing.cast(R_co, snapshot.result.body if snapshot.result else None)
-        if snapshot.result.truncated:
+        result = snapshot.result or Content(b"null")
+        if result.path is not None:
+            path = Path(result.path)
+            if result.name is not None:
+                return typing.cast(R_co, path)
+            result = attrs.evolve(result, path=None, body=await in_thread(path.read_bytes))
+        if not result.is_value:
+            return typing.cast(R_co, result.body)
+        if result.truncated:
             raise AioqueueError(
                 f"job {self.id} yielded more than its log holds: take its outputs from events() "
                 "as they come, or raise max_log_events or max_log_bytes."
             )
-        value = orjson.loads(snapshot.result.body)
+        value = orjson.loads(result.body)
         if self._returns in (Any, None, inspect.Signature.empty):
             return typing.cast(R_co, value)
         return typing.cast(R_co, JSON.structure(value, self._returns))

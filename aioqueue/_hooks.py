@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import logging
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -64,11 +65,17 @@ class FinishedJob:
 
     @property
     def result(self) -> Any:
-        """What it returned; bytes where that was no JSON; None if it did not succeed."""
+        """What it returned; bytes where that was no JSON, a Path where it is a file.
+
+        None if it did not succeed.
+        """
         content = self._snapshot.result
         if content is None:
             return None
-        return orjson.loads(content.body) if content.is_json else content.body
+        if content.path is not None and content.name is not None:
+            return Path(content.path)
+        body = content.body if content.path is None else Path(content.path).read_bytes()
+        return orjson.loads(body) if content.is_value else body
 
     @property
     def error(self) -> Mapping[str, Any] | None:

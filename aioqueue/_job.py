@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import attrs
 
@@ -114,18 +114,36 @@ def event_data(job_id: str, kind: str, fields: bytes = b"{}") -> bytes:
 
 @attrs.frozen(slots=True)
 class Content:
-    """The result of a job: JSON, or other bytes that are fetched by themselves."""
+    """The result of a job: JSON, other bytes, or a file."""
 
-    body: bytes
+    body: bytes = b""
     content_type: str = JSON_TYPE
     name: str | None = None
+    """What a file is called; None where it is a value, which may lie in a file for its size."""
     truncated: bool = False
     """Whether it stands for outputs that the log did not keep all of; then it is null."""
+    path: str | None = None
+    """Where the file is; then there is no body."""
+    file_size: int = 0
 
     @property
-    def is_json(self) -> bool:
-        """Whether the body is JSON and may stand inside an event."""
-        return self.content_type == JSON_TYPE
+    def is_value(self) -> bool:
+        """Whether it is JSON that a function's value became, wherever it lies for its size."""
+        return self.content_type == JSON_TYPE and self.name is None
+
+    @property
+    def size(self) -> int:
+        """Its bytes."""
+        return len(self.body) if self.path is None else self.file_size
+
+    def is_told(self, max_bytes: int) -> bool:
+        """Whether it may stand in an event; what is no JSON, or large, is fetched by itself."""
+        return self.is_value and self.path is None and len(self.body) <= max_bytes
+
+    @property
+    def file(self) -> dict[str, Any]:
+        """What an event says instead."""
+        return {"content_type": self.content_type, "size": self.size, "name": self.name}
 
 
 @attrs.frozen(slots=True, kw_only=True)

@@ -19,14 +19,14 @@ import orjson
 from ._errors import ClaimLost, encodable
 from ._job import Emission
 
-__all__ = ["Emit", "Outbox", "OutboxBounds", "Progress"]
+__all__ = ["PROGRESS_SECONDS", "Emit", "Outbox", "OutboxBounds", "Progress"]
 
 logger = logging.getLogger("aioqueue")
 
 Emit = Callable[[str, Sequence[Emission]], Awaitable[None]]
 """Appends what a job says to its log."""
 
-_PROGRESS_SECONDS = 0.1
+PROGRESS_SECONDS = 0.1
 """How often progress is news."""
 
 
@@ -104,7 +104,7 @@ class Outbox:
         self._progress: dict[str, Progress] = {}
         self._noted = False  # whether the loop knows that there is progress
         self._due = False  # whether it is time for its news
-        self._sent_at = -_PROGRESS_SECONDS
+        self._sent_at = -PROGRESS_SECONDS
         self._timer: asyncio.TimerHandle | None = None
         self._turn: asyncio.Lock | None = None
         self._sender: asyncio.Task[None] | None = None
@@ -166,7 +166,7 @@ class Outbox:
     # On the loop
 
     def _send_progress_soon(self) -> None:
-        left = self._sent_at + _PROGRESS_SECONDS - self._loop.time()
+        left = self._sent_at + PROGRESS_SECONDS - self._loop.time()
         if left > 0 and not self._closed:
             self._timer = self._loop.call_later(left, self._send_progress)
         else:

@@ -4,30 +4,58 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import secrets
-from collections.abc import Sequence
+import stat
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import attrs
 
+from ._batch import Batch, BatchMismatch
 from ._encoding import NoJsonForm, encode
 from ._errors import JobCancelled, JobError, Problem
 from ._executors import Ended
 from ._job import Content, JobState, Outcome
-from ._running import Batch, BatchMismatch, Job
+from ._running import Job
+from ._upload import ANY_BYTES, content_type_of
 
-__all__ = ["content_of", "outcomes_of", "timed_out", "unexplained"]
+__all__ = [
+    "ContentOf",
+    "Explained",
+    "NoFile",
+    "content_of",
+    "explained",
+    "file_content",
+    "outcomes_of",
+    "refused",
+    "timed_out",
+    "unexplained",
+]
 
 logger = logging.getLogger("aioqueue")
 
+ContentOf = Callable[[Any], Content]
+"""What makes a function's value a result."""
 
-def outcomes_of(job: Job, function: str, ended: Ended, max_result_bytes: int) -> Sequence[Outcome]:
+
+class NoFile(Exception):
+    """A path that a function gave back leads to nothing that can be sent."""
+
+
+def outcomes_of(
+    job: Job, function: str, ended: Ended, max_result_bytes: int, content_of: ContentOf
+) -> Sequence[Outcome]:
     """How the job ended, or each job of a batch.
 
     A generator's value is made from what it has said, so its ``ended`` has that already.
     """
+
+    def outcome(job_id: str, end: Ended) -> Outcome:
+        return _outcome(job_id, function, end, max_result_bytes, content_of)
+
     if not isinstance(job, Batch):
-        return (_outcome(job.id, function, ended, max_result_bytes),)
+        return (outcome(job.id, ended),)
     if ended.error is None:
         try:
             ends = _ends_of(job, ended)
@@ -42,10 +70,7 @@ def outcomes_of(job: Job, function: str, ended: Ended, max_result_bytes: int) ->
             else attrs.evolve(whole, job_id=one.id)
             for one in job.jobs
         ]
-    return [
-        _outcome(one.id, function, end, max_result_bytes)
-        for one, end in zip(job.jobs, ends, strict=True)
-    ]
+    return [outcome(one.id, end) for one, end in zip(job.jobs, ends, strict=True)]
 
 
 def _ends_of(batch: Batch, ended: Ended) -> Sequence[Ended]:
@@ -62,24 +87,48 @@ def _error(entry: Any) -> BaseException | None:
     return entry if isinstance(entry, BaseException) else None
 
 
-def _outcome(job_id: str, function: str, ended: Ended, max_result_bytes: int) -> Outcome:
+def _outcome(
+    job_id: str, function: str, ended: Ended, max_result_bytes: int, content_of: ContentOf
+) -> Outcome:
     """The outcome of one job: its value encoded, or its exception explained."""
     if ended.error is not None:
         return _failure(job_id, function, ended.error)
     try:
         content = content_of(ended.value)
-    except NoJsonForm as error:
+    except (NoJsonForm, NoFile, JobError) as error:
         return _failure(job_id, function, error)
-    if len(content.body) > max_result_bytes:
-        detail = f"The result has {len(content.body)} bytes; {max_result_bytes} are allowed."
+    if content.name is None and content.size > max_result_bytes:
+        detail = f"The result has {content.size} bytes; {max_result_bytes} are allowed."
         return _failed(job_id, Problem.of("result_too_large", detail))
     return Outcome(job_id, JobState.SUCCEEDED, content)
 
 
-def _failure(job_id: str, function: str, error: BaseException) -> Outcome:
+class Explained(Exception):
+    """A failure that was explained where it happened, which may be another process.
+
+    Attributes:
+        problem: the problem document, as JSON.
+    """
+
+    def __init__(self, problem: bytes) -> None:
+        super().__init__(problem)
+        self.problem = problem
+
+
+def explained(function: str, error: BaseException) -> BaseException:
+    """An error as one that means the same in any process: explained, or that of a cancel."""
+    if isinstance(error, Explained):
+        return error
     if isinstance(error, asyncio.CancelledError | JobCancelled):
-        return Outcome(job_id, JobState.CANCELLED)
-    return _failed(job_id, _explain(function, error))
+        return JobCancelled(str(error))
+    return Explained(_explain(function, error).to_json())
+
+
+def _failure(job_id: str, function: str, error: BaseException) -> Outcome:
+    known = explained(function, error)
+    if isinstance(known, Explained):
+        return Outcome(job_id, JobState.FAILED, error=known.problem)
+    return Outcome(job_id, JobState.CANCELLED)
 
 
 def _failed(job_id: str, problem: Problem) -> Outcome:
@@ -92,13 +141,46 @@ def timed_out(job_id: str, seconds: float) -> Outcome:
     return _failed(job_id, Problem.of("job_timeout", detail))
 
 
+def refused(job_id: str, problem: Problem) -> Outcome:
+    """How a job ends whose result there is no room for."""
+    return _failed(job_id, problem)
+
+
 def content_of(value: Any) -> Content:
-    """A result as it is stored.
+    """A result as it is stored: bytes and files as they are, anything else as JSON.
 
     Raises:
         NoJsonForm: it has no JSON form.
+        NoFile: it is a path, and leads to nothing that can be sent.
     """
-    return value if isinstance(value, Content) else Content(encode(value))
+    if isinstance(value, Content):
+        return value
+    if isinstance(value, bytes | bytearray | memoryview):
+        return Content(bytes(value), ANY_BYTES)
+    if isinstance(value, os.PathLike):
+        return file_content(value)
+    return Content(encode(value))
+
+
+def file_content(
+    path: os.PathLike[Any], content_type: str | None = None, name: str | None = None
+) -> Content:
+    """A file as a result, with what it is and is called if its own name does not say so.
+
+    Raises:
+        NoFile: it is no regular file that can be read.
+    """
+    given = os.fsdecode(path)
+    try:
+        real = os.path.realpath(given)  # a link in a job's directory goes with it
+        info = os.stat(real)
+    except (OSError, ValueError):
+        raise NoFile(given) from None
+    if not stat.S_ISREG(info.st_mode) or not os.access(real, os.R_OK):
+        raise NoFile(given)
+    own = os.path.basename(given)
+    kind = content_type or content_type_of(own)
+    return Content(content_type=kind, name=name or own, path=real, file_size=info.st_size)
 
 
 def _explain(function: str, error: Any) -> Problem:
@@ -116,6 +198,10 @@ def _explain(function: str, error: Any) -> Problem:
         detail = f"{function} gave back something that has no JSON form: {error}."
         logger.error("%s", detail, exc_info=error)
         return Problem.of("result_not_serializable", detail)
+    if isinstance(error, NoFile):
+        logger.error("%s gave back a file that can't be read: %s", function, error)
+        detail = f"{function} gave back a file that is not there, or can't be read."
+        return Problem.of("job_failed", detail)
     if isinstance(error, BatchMismatch):
         logger.error("%s: %s", function, error)
         return Problem.of("job_failed", f"{function}: {error}.")

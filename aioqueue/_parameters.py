@@ -17,12 +17,14 @@ from typing import Annotated, Any, TypeVar, get_args, get_origin
 import attrs
 import orjson
 
-from ._annotations import ARRAYS, kind_of, options_of, result_type
+from ._annotations import kind_of, options_of, result_type
+from ._batch import Batch
 from ._convert import Hook, hooks_for
 from ._errors import ConfigurationError, Problem, Refused
 from ._mismatches import Mismatch, mismatches
-from ._payload import dump, pack, parse, unpack
-from ._running import JOB, Batch, Job
+from ._parameter import Parameter
+from ._payload import File, Files, dump, pack, parse, unpack
+from ._running import JOB, Job
 
 __all__ = ["Body", "Received", "Signature"]
 
@@ -48,37 +50,12 @@ class Received:
     """The body, said to be JSON; None without one."""
     fields: Sequence[tuple[str, str]] = ()
     """The text fields of a multipart form."""
-    files: Sequence[tuple[str, bytes]] = ()
+    files: Sequence[tuple[str, File]] = ()
     """Its files."""
     file_names: Sequence[str] = ()
     """What the client calls each of them; no argument, but part of what makes requests the same."""
-    whole: bytes | None = None
+    whole: File | None = None
     """The body, where it is neither JSON nor a form."""
-
-
-@attrs.frozen(slots=True)
-class _Parameter:
-    name: str
-    annotation: Any
-    default: Any
-    whole_body: bool
-    from_json: Hook
-    from_text: Hook
-
-    @property
-    def required(self) -> bool:
-        """Whether it has no default."""
-        return self.default is inspect.Parameter.empty
-
-    @property
-    def is_file(self) -> bool:
-        """Whether bytes are taken."""
-        return bytes in options_of(self.annotation)
-
-    @property
-    def is_list(self) -> bool:
-        """Whether a name that is given several times makes sense."""
-        return any(kind_of(option) in ARRAYS for option in options_of(self.annotation))
 
 
 class Signature:
@@ -99,11 +76,11 @@ class Signature:
         hints = self._hints(function)
         self.returns: Any = result_type(hints.get("return", Any), batch)
         self._signature = inspect.signature(function)
-        self._parameters: dict[str, _Parameter] = {}
+        self._parameters: dict[str, Parameter] = {}
         self._positional: list[inspect.Parameter] = []
-        self._rest: _Parameter | None = None
+        self._rest: Parameter | None = None
         self._job: str | None = None
-        self._body: _Parameter | None = None
+        self._body: Parameter | None = None
         self._method = method
         parameters = list(self._signature.parameters.values())
         self._reserved = {parameters.pop(0).name} if method else set()
@@ -144,7 +121,7 @@ class Signature:
             self._reserved.add(parameter.name)
             return
         hooks = self._hooks(parameter.name, annotation)
-        known = _Parameter(parameter.name, annotation, parameter.default, whole_body, *hooks)
+        known = Parameter(parameter.name, annotation, parameter.default, whole_body, *hooks)
         if parameter.kind is parameter.VAR_KEYWORD:
             self._rest = known
             return
@@ -176,7 +153,8 @@ class Signature:
         except Exception as error:
             raise ConfigurationError(
                 f"{self._name}: no request can fill {name}: {annotation!r} ({error}). Take plain "
-                "types, lists and dicts of them, attrs classes, dataclasses, or bytes for a file."
+                "types, lists and dicts of them, attrs classes, dataclasses, or bytes or "
+                "aioqueue.Upload for a file."
             ) from None
 
     @property
@@ -186,8 +164,26 @@ class Signature:
 
     @property
     def takes_any_body(self) -> bool:
-        """Whether the whole body is taken as bytes, whatever its type."""
+        """Whether the whole body is taken as a file, whatever its type."""
         return self._body is not None and self._body.is_file
+
+    @property
+    def body_goes_to_disk(self) -> bool:
+        """Whether the whole body is taken as a file on disk."""
+        return self._body is not None and self._body.is_on_disk
+
+    def goes_to_disk(self, name: str) -> bool:
+        """Whether a file that comes under this name goes to disk."""
+        parameter = self._taker(name)
+        return parameter is not None and parameter.is_on_disk
+
+    def may_be_file(self, name: str) -> bool:
+        """Whether a file may come under this name; what can't be right need not be kept."""
+        parameter = self._taker(name)
+        return parameter is not None and parameter.may_be_file
+
+    def _taker(self, name: str) -> Parameter | None:
+        return self._parameters.get(name, self._rest) if self._takes(name) else None
 
     # A request
 
@@ -261,23 +257,30 @@ class Signature:
         wrong += self._unknown(value)
         return value
 
-    def _files(self, received: Received, wrong: list[Mismatch]) -> dict[str, bytes]:
+    def _files(self, received: Received, wrong: list[Mismatch]) -> Files:
         if received.whole is not None and self._body is not None:
             return {self._body.name: received.whole}
         wrong += self._unknown(name for name, _ in received.files)
-        wrong += _repeated((name for name, _ in received.files), "is given more than once")
-        return dict(received.files)
+        single: list[tuple[str, File]] = []
+        lists: dict[str, list[File]] = {}
+        for name, file in received.files:
+            parameter = self._taker(name)
+            if parameter is not None and parameter.is_list_of_files:
+                lists.setdefault(name, []).append(file)
+            else:
+                single.append((name, file))
+        wrong += _repeated((name for name, _ in single), "is given more than once")
+        return {**dict(single), **lists}
 
     # A call from code
 
-    def payload_of_call(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bytes:
+    def payload_of_call(self, given: Mapping[str, Any]) -> bytes:
         """Pack the arguments of a call.
 
         Raises:
-            TypeError: they do not fit the function, or one has no JSON form.
+            TypeError: one does not fit the function, or has no JSON form.
         """
-        given = self._bound(args, kwargs)
-        files = {name: value for name, value in given.items() if isinstance(value, bytes)}
+        files = {name: value for name, value in given.items() if _is_files(value)}
         try:
             raw = dump({name: value for name, value in given.items() if name not in files})
         except (TypeError, ValueError, RecursionError) as error:
@@ -290,8 +293,12 @@ class Signature:
             )
         return pack(raw, {}, files)
 
-    def _bound(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-        """The arguments of a call by name."""
+    def bound(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """The arguments of a call by name.
+
+        Raises:
+            TypeError: they are not those of the function.
+        """
         subject = (_NO_SUBJECT,) if self._method else ()
         given: dict[str, Any] = {}
         for name, value in self._signature.bind(*subject, *args, **kwargs).arguments.items():
@@ -340,7 +347,7 @@ class Signature:
         self,
         json: Mapping[str, Any],
         text: Mapping[str, Any],
-        files: Mapping[str, bytes],
+        files: Files,
         wrong: list[Mismatch],
     ) -> dict[str, Any]:
         """Give each argument its type; what can't have it is added to ``wrong``."""
@@ -362,6 +369,13 @@ class Signature:
             if parameter.required and parameter.name not in named and parameter.name not in failed:
                 wrong.append(Mismatch(parameter.name, "a value", "is missing"))
         return named
+
+
+def _is_files(value: Any) -> bool:
+    """Whether an argument of a call is a file, or a list of them."""
+    if isinstance(value, list):
+        return bool(value) and all(isinstance(one, File) for one in value)
+    return isinstance(value, File)
 
 
 def _repeated(names: Iterable[str], message: str) -> list[Mismatch]:

@@ -2,24 +2,32 @@
 
 A payload is a length, a JSON head and the files behind it::
 
-    4 bytes, big-endian | {"json": {…}, "text": {…}, "files": [[name, size], …]} | file | file …
+    4 bytes, big-endian | {"json": {…}, "text": {…}, "files": [[name, file], …]} | file | file …
 
 ``json`` holds arguments that came as JSON, in the very bytes the client sent; ``text`` those that
-came as text in a path, a query or a form field.
+came as text in a path, a query or a form field.  A file is a size, if its bytes stand behind the
+head, or what an Upload says of a file on disk.  ``lists`` names those of which there are several.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import orjson
 
 from ._convert import JSON
 from ._errors import Problem, Refused
+from ._upload import Upload
 
-__all__ = ["dump", "pack", "parse", "unpack"]
+__all__ = ["File", "Files", "dump", "pack", "parse", "unpack"]
+
+File = bytes | Upload
+
+Files = Mapping[str, File | Sequence[File]]
+"""Arguments that are files, or lists of them."""
 
 _SURELY_SHALLOW = 1000
 """How many brackets can't be nested too deeply, however they stand: orjson reads 1,024 levels."""
@@ -52,23 +60,48 @@ def parse(body: bytes) -> Any:
     return value
 
 
-def pack(body: bytes | None, text: Mapping[str, Any], files: Mapping[str, bytes]) -> bytes:
+def _each(files: Files) -> Iterator[tuple[str, File]]:
+    for name, value in files.items():
+        for file in (value,) if isinstance(value, File) else value:
+            yield name, file
+
+
+def pack(body: bytes | None, text: Mapping[str, Any], files: Files) -> bytes:
     """A payload: JSON arguments as they came, text ones, files."""
     head = b'{"json":%b' % (body or b"{}")
     if text:
         head += b',"text":%b' % orjson.dumps(text)
+    behind: list[bytes] = []
     if files:
-        sizes = [[name, len(content)] for name, content in files.items()]
-        head += b',"files":%b' % orjson.dumps(sizes)
-    return b"".join((len(head + b"}").to_bytes(4, "big"), head, b"}", *files.values()))
+        told: list[tuple[str, Any]] = []
+        for name, file in _each(files):
+            if isinstance(file, Upload):
+                told.append((name, [file.name, file.content_type, file.size, str(file.path)]))
+            else:
+                told.append((name, len(file)))
+                behind.append(file)
+        head += b',"files":%b' % orjson.dumps(told)
+        lists = [name for name, value in files.items() if not isinstance(value, File)]
+        if lists:
+            head += b',"lists":%b' % orjson.dumps(lists)
+    return b"".join((len(head + b"}").to_bytes(4, "big"), head, b"}", *behind))
 
 
-def unpack(payload: bytes) -> tuple[dict[str, Any], dict[str, Any], dict[str, bytes]]:
+def unpack(payload: bytes) -> tuple[dict[str, Any], dict[str, Any], Files]:
     """The arguments in a payload: JSON ones, text ones, files."""
     start = 4 + int.from_bytes(payload[:4], "big")
     head = orjson.loads(payload[4:start])
-    files: dict[str, bytes] = {}
-    for name, size in head.get("files", ()):
-        files[name] = payload[start : start + size]
-        start += size
+    files: dict[str, Any] = {name: [] for name in head.get("lists", ())}
+    for name, told in head.get("files", ()):
+        file: File
+        if isinstance(told, int):
+            file = payload[start : start + told]
+            start += told
+        else:
+            called, kind, size, path = told
+            file = Upload(called, kind, size, Path(path))
+        if name in files:
+            files[name].append(file)
+        else:
+            files[name] = file
     return head["json"], head.get("text", {}), files

@@ -9,20 +9,16 @@ import attrs
 from aiohttp import hdrs, web
 
 from ._active import Local
+from ._batch import Batch
 from ._errors import ConfigurationError
 from ._executors import Call
 from ._function import Handler, QueuedFunction, queued_of
-from ._job import AdmissionLimits, Demand, JobRecord, Order, QueuePolicy
+from ._job import AdmissionLimits, Attempt, Demand, JobRecord, Order, QueuePolicy
+from ._options import FunctionOptions
 from ._parameters import Signature
-from ._running import Job
-from ._settings import (
-    ClientKey,
-    FunctionOptions,
-    OnDisconnect,
-    OnFinish,
-    Priority,
-    Settings,
-)
+from ._process import ProcessCall
+from ._running import Job, directory_of
+from ._settings import ClientKey, OnDisconnect, OnFinish, Priority, Settings
 
 __all__ = [
     "Registered",
@@ -54,6 +50,10 @@ class Function(Protocol):
     def handler(self, subject: Any) -> Handler:
         """The plain handler of a function that takes the request."""
 
+    @property
+    def reference(self) -> str:
+        """Where a process finds it, as ``module:qualname``."""
+
     def call(self, records: Sequence[JobRecord], job: Job, locals: Sequence[Local]) -> Call:
         """The function with its arguments, ready to run."""
 
@@ -74,6 +74,7 @@ class Registered:
     grace: float | None
     queue_timeout: float | None
     cancel_timeout: float
+    kill_timeout: float
     time_limit: float | None
     on_finish: Sequence[OnFinish]
     """What is told its ended jobs: its own hook, and the app's."""
@@ -98,10 +99,30 @@ class Registered:
         """Whether any bar of tqdm's in it is its progress."""
         return self.options.track_tqdm
 
-    def call(self, records: Sequence[JobRecord], job: Job, locals: Sequence[Local]) -> Call:
-        """The function with its arguments, ready to run."""
+    def call(
+        self, records: Sequence[JobRecord], job: Job, locals: Sequence[Local]
+    ) -> Call | ProcessCall:
+        """The function with its arguments, ready to run where it runs."""
         assert self.function is not None
+        if self.demand.capacity == "process":
+            return self._process_call(self.function, records, job)
         return self.function.call(records, job, locals)
+
+    def _process_call(
+        self, function: Function, records: Sequence[JobRecord], job: Job
+    ) -> ProcessCall:
+        jobs = job.jobs if isinstance(job, Batch) else (job,)
+        return ProcessCall(
+            reference=function.reference,
+            attempts=[
+                Attempt(record, one.attempt) for record, one in zip(records, jobs, strict=True)
+            ],
+            directories=[directory_of(one) for one in jobs],
+            is_batch=self.is_batch,
+            tracks_tqdm=self.track_tqdm,
+            slot=job.slot,
+            kill_timeout=self.kill_timeout,
+        )
 
 
 def register(
@@ -138,6 +159,7 @@ def register(
         grace=_grace(_either(options.on_disconnect, settings.on_disconnect)),
         queue_timeout=_either(options.queue_timeout, settings.queue_timeout),
         cancel_timeout=_either(options.cancel_timeout, settings.cancel_timeout),
+        kill_timeout=_either(options.kill_timeout, settings.kill_timeout),
         time_limit=_either(options.time_limit, settings.time_limit),
         on_finish=[hook for hook in (options.on_finish, settings.on_finish) if hook is not None],
         max_body_size=_either(options.max_body_size, settings.max_body_size),
@@ -167,7 +189,8 @@ def _refuse_what_does_not_go_together(one: Registered) -> None:
 
 
 def _demand(options: FunctionOptions, function: QueuedFunction[Any, Any] | None) -> Demand:
-    executor = "loop" if function is None or function.is_async else "thread"
+    on_loop = function is None or function.is_async
+    executor = "loop" if on_loop else options.executor or "thread"
     if not options.batch:
         return Demand(executor)
     return Demand(executor, options.max_batch_size, options.batch_timeout)

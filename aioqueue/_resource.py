@@ -58,11 +58,13 @@ def job_resource(
     links: Links,
     *,
     with_result: bool = True,
+    max_event_bytes: int = 1 << 20,
     **more: Any,
 ) -> bytes:
     """The job as JSON; ``more`` is put in front, as the ``type`` of an event is."""
     job_id = snapshot.record.id
     result = snapshot.result if with_result else None
+    is_told = result is None or result.is_told(max_event_bytes)
     document: dict[str, Any] = {
         **more,
         "id": job_id,
@@ -79,7 +81,7 @@ def job_resource(
         "started": timestamp(snapshot.started),
         "finished": timestamp(snapshot.finished),
         "expires": timestamp(snapshot.expires),
-        "result": _raw(result.body) if result is not None and result.is_json else None,
+        "result": _raw(result.body) if result is not None and is_told else None,
         "error": _raw(snapshot.error),
         "links": {
             "self": links.job(job_id),
@@ -89,12 +91,8 @@ def job_resource(
     }
     if result is not None and result.truncated:
         document["truncated"] = True
-    if result is not None and not result.is_json:
-        document["file"] = {
-            "content_type": result.content_type,
-            "size": len(result.body),
-            "name": result.name,
-        }
+    if result is not None and not is_told:
+        document["file"] = result.file
     if snapshot.state is JobState.CANCELLED:
         document["reason"] = snapshot.reason
     return orjson.dumps(document)

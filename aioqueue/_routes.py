@@ -122,7 +122,7 @@ class JobRoutes:
             return not_found(request)
         if not snapshot.state.terminal:
             return await self.answers.accepted(snapshot)
-        return self.answers.result(snapshot)
+        return await self.answers.result(snapshot)
 
     async def cancel(self, request: web.Request) -> web.StreamResponse:
         """``DELETE <path>/jobs/{id}``: cancel the job; as often as you like."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -17,16 +18,16 @@ from ._outbox import Outbox, Progress
 __all__ = [
     "CURRENT",
     "JOB",
-    "Batch",
-    "BatchMismatch",
     "Job",
     "Said",
     "capture",
     "current_job",
+    "directory_of",
     "let_go_of_bar",
     "outbox_of",
     "output_count",
     "outputs_of",
+    "set_output_count",
     "show_bar",
     "standing_of",
     "tracks_tqdm",
@@ -55,6 +56,7 @@ class Job:
         "_cancelled",
         "_captures_logs",
         "_client",
+        "_folder",
         "_goes_on",
         "_metadata",
         "_outbox",
@@ -76,6 +78,7 @@ class Job:
         captures_logs: bool = False,
         tracks_tqdm: bool = False,
         slot: str | None = None,
+        folder: Callable[[str], Path] | None = None,
     ) -> None:
         record = attempt.record
         self.id = record.id
@@ -89,6 +92,7 @@ class Job:
         self._client = record.client
         self._priority = record.priority
         self._metadata = record.metadata
+        self._folder = folder
         self._cancelled = False
         self._goes_on = False  # whether, if it is cancelled, others of its batch are not
         self._outputs = 0
@@ -98,6 +102,23 @@ class Job:
     def metadata(self) -> Any:
         """What the ``metadata`` hook returned, or None."""
         return None if self._metadata is None else orjson.loads(self._metadata)
+
+    @property
+    def directory(self) -> Path:
+        """A directory of the job's own, for whatever the function writes.
+
+        It is made when it is first asked for.  With the job's end it goes, unless the job's result
+        is a file in it: then that file stays until the result is forgotten.
+
+        Raises:
+            AioqueueError: there is no such place here.
+            OSError: it can't be made.
+        """
+        if self._folder is None:
+            raise AioqueueError(f"job {self.id} has no directory: nothing keeps files here")
+        path = self._folder(self.id)
+        path.mkdir(0o700, exist_ok=True)
+        return path
 
     @property
     def cancelled(self) -> bool:
@@ -187,108 +208,6 @@ def _plain(number: Any) -> float:
     return float(number)
 
 
-class Batch(Job):
-    """All jobs of one call to a batch function, spoken to as one.
-
-    Progress and log lines go to each of them.  It is cancelled when all of them are.  ``owner`` and
-    ``metadata`` are what its jobs have in common, or None; its id is that of the first.
-
-    Attributes:
-        jobs: the jobs, in the order of the lists that the function was given.
-        errors: what went wrong with single jobs so far, by id.
-    """
-
-    __slots__ = ("errors", "jobs")
-
-    def __init__(self, jobs: Sequence[Job]) -> None:
-        first = jobs[0]
-        self.jobs = tuple(jobs)
-        self.errors: dict[str, BaseException] = {}
-        self.id = first.id
-        self.attempt = first.attempt
-        self.app = first.app
-        self._outbox = first._outbox
-        self._captures_logs = first._captures_logs
-        self._tracks_tqdm = first._tracks_tqdm
-        self.owner = _common([job.owner for job in jobs])
-        self.slot = first.slot
-        self._client = _common([job._client for job in jobs])
-        self._priority = _common([job._priority for job in jobs]) or 0.0
-        self._metadata = _common([job._metadata for job in jobs])
-        self._cancelled = False
-        self._goes_on = False
-        self._bar = None
-
-    @property
-    def cancelled(self) -> bool:
-        """Whether all of its jobs were cancelled."""
-        return self._cancelled or all(job.cancelled for job in self.jobs)
-
-    def cancel(self, *, goes_on: bool = False) -> None:
-        """Cancel all of its jobs."""
-        self._cancelled = True
-        for job in self.jobs:
-            job.cancel()
-
-    def _live(self) -> list[Job]:
-        return [job for job in self.jobs if not job.cancelled and job.id not in self.errors]
-
-    def _note(self, progress: Progress) -> None:
-        for job in self._live():
-            job._note(progress)
-
-    def _offer(self, emission: Emission) -> None:
-        for job in self._live():
-            job._offer(emission)
-
-    def _outputs_of(self, value: Any) -> Sequence[Said]:
-        """The entries of a yielded list, one a job; an exception in it fails that job alone."""
-        if not self._live():
-            raise JobCancelled("no job of the batch needs the rest")
-        entries = self.entries_of(value, "yielded")
-        said: list[Said] = []
-        for job, entry in zip(self.jobs, entries, strict=True):
-            if job.cancelled or job.id in self.errors:
-                continue
-            try:
-                if isinstance(entry, BaseException):
-                    raise entry
-                said.append(job._output(encode(entry)))
-            except BaseException as error:
-                self.errors[job.id] = error
-        return said
-
-    def entries_of(self, value: Any, verb: str) -> Sequence[Any]:
-        """A value of the function's as one entry for each job.
-
-        Raises:
-            BatchMismatch: it is no list, or one of another length.
-        """
-        count = len(self.jobs)
-        is_list = hasattr(value, "__len__") and not isinstance(
-            value, str | bytes | dict | set | frozenset
-        )
-        try:
-            entries = list(value) if is_list else None
-        except TypeError:  # an array without dimensions has a length that can't be asked
-            entries = None
-        if entries is not None and len(entries) == count:
-            return entries
-        found = f"a {type(value).__qualname__}" if entries is None else f"{len(entries)}"
-        raise BatchMismatch(
-            f"a batch function must give back a list with one entry a job, and {verb} {found} "
-            f"for {count} job{'s' if count > 1 else ''}"
-        )
-
-
-class BatchMismatch(TypeError):
-    """A batch function gave back something else than one entry for each job."""
-
-
-def _common(values: Sequence[Any]) -> Any:
-    return values[0] if all(value == values[0] for value in values) else None
-
-
 JOB: Any = object()
 """The default of a job parameter, so that callers may leave it out::
 
@@ -322,6 +241,16 @@ def standing_of(job: Job) -> tuple[str | None, float]:
 def output_count(job: Job) -> int:
     """How many outputs a job has said in this attempt."""
     return job._outputs
+
+
+def directory_of(job: Job) -> str | None:
+    """Where a job's directory may be made, if it can have one."""
+    return None if job._folder is None else str(job._folder(job.id))
+
+
+def set_output_count(job: Job, count: int) -> None:
+    """Count the outputs that a job has said in another process."""
+    job._outputs = count
 
 
 def tracks_tqdm(job: Job) -> bool:

@@ -5,18 +5,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from contextvars import copy_context
 from typing import Any
 
 import attrs
 import orjson
-from aiohttp import web
+from aiohttp import hdrs, web
 
-from ._active import Local
 from ._answers import Answers
 from ._bodies import BodyReader
+from ._calls import Calls
 from ._capture import start_capturing, stop_capturing
 from ._errors import AioqueueError, ConfigurationError
 from ._eventlog import ended, follow
@@ -24,21 +24,23 @@ from ._executors import Executor, LoopExecutor, ThreadExecutor
 from ._gate import Gate, Handler
 from ._handle import SubmitOptions
 from ._hooks import Hooks
-from ._job import JobRecord, Order, Snapshot, event_data
+from ._job import Snapshot, event_data
 from ._listeners import Listeners
 from ._outbox import OutboxBounds
-from ._outcomes import content_of
 from ._positions import Estimator, Positions
+from ._process_main import process_main, refuse_what_is_not_found
+from ._processes import ProcessExecutor, cpus
 from ._registry import Registered, by_name, policies, slot_names, sub_apps, workers
-from ._request_hooks import owner_text
 from ._resource import Links
+from ._responses import content_of
 from ._routes import JobRoutes
-from ._running import CURRENT, standing_of
+from ._running import CURRENT
 from ._scheduler import Scheduler
 from ._settings import Settings
+from ._spool import Spool
 from ._sse import Streams
 from ._standstill import Waits
-from ._submit import Submitter, new_job_id
+from ._submit import Submitter
 from .engines.base import Engine, Retention
 
 __all__ = ["Door", "Runtime"]
@@ -69,12 +71,18 @@ class Runtime:
         self.settings = settings
         self._engine = engine
         self._functions = by_name(registered)
-        loop, thread = LoopExecutor(settings.max_tasks), ThreadExecutor(settings.max_threads)
-        executors: dict[str, Executor] = {"loop": loop, "thread": thread}
+        self._policies = policies(registered, settings)
+        executors: dict[str, Executor] = {
+            "loop": LoopExecutor(settings.max_tasks),
+            "thread": ThreadExecutor(settings.max_threads),
+        }
+        self._processes = _processes(registered, settings)
+        if self._processes is not None:
+            executors["process"] = self._processes
         self._captures = any(one.capture_logs for one in registered)
         self._tracking = _tracking(registered)
         self._hooks = Hooks(engine, self._functions)
-        self._policies = policies(registered, settings)
+        self._spool = Spool(settings.spool_dir, settings.max_spool_bytes)
         self._scheduler = Scheduler(
             engine,
             self._functions,
@@ -82,6 +90,8 @@ class Runtime:
             app=app,
             node=secrets.token_hex(4),
             max_result_bytes=settings.max_result_bytes,
+            content_of=content_of,
+            spool=self._spool,
             bounds=OutboxBounds(settings.max_log_events, settings.max_log_bytes),
             on_end=self._hooks.ended,
             slots=slot_names(registered),
@@ -94,7 +104,7 @@ class Runtime:
         streams = Streams(engine, estimator, self._positions, settings, links)
         self._listeners = Listeners(engine, settings.max_streams)
         self._bodies = BodyReader(settings.body_timeout)
-        answers = Answers(estimator, links)
+        answers = Answers(estimator, links, settings.max_event_bytes)
         self._submitter = Submitter(
             engine=engine,
             scheduler=self._scheduler,
@@ -103,9 +113,17 @@ class Runtime:
             streams=streams,
             bodies=self._bodies,
             answers=answers,
+            spool=self._spool,
             settings=settings,
             links=links,
             queues=tuple(self._policies),
+        )
+        self.calls = Calls(
+            app=app,
+            scheduler=self._scheduler,
+            submitter=self._submitter,
+            spool=self._spool,
+            policies=self._policies,
         )
         self._gate = Gate(
             scheduler=self._scheduler, listeners=self._listeners, submitter=self._submitter
@@ -131,17 +149,27 @@ class Runtime:
         retention = Retention(
             max_log_events=settings.max_log_events,
             max_log_bytes=settings.max_log_bytes,
+            max_event_bytes=settings.max_event_bytes,
             result_ttl=settings.result_ttl,
             max_results=settings.max_results,
             max_result_bytes=settings.max_result_bytes,
         )
+        await self._spool.open()
         await self._engine.open(self._policies, retention)
+        if self._processes is not None:
+            await self._processes.open(self._most_calls())
         if self._captures:
             start_capturing()
         if self._tracking is not None:
             self._tracking.start_tracking()
         await self._scheduler.start()
         self._ticker = asyncio.create_task(self._tick(), name="aioqueue-tick")
+
+    def _most_calls(self) -> int:
+        """How many calls to processes there may be at once, by the limits of their queues."""
+        queues = {one.queue for one in self._functions.values() if one.demand.capacity == "process"}
+        limits = [self._policies[queue].concurrency_limit for queue in queues]
+        return sum(sys.maxsize if limit is None else limit for limit in limits)
 
     async def _tick(self) -> None:
         """What is about time happens here, once a second, for everybody."""
@@ -176,6 +204,7 @@ class Runtime:
         await self._scheduler.close()
         await self._hooks.close()
         await self._engine.close()
+        await self._spool.close()
         if self._captures:
             stop_capturing()
         if self._tracking is not None:
@@ -205,39 +234,6 @@ class Runtime:
         return await self._gate.answer(registered, request, handler)
 
     # From code
-
-    async def submit(
-        self, registered: Registered, payload: bytes, subject: Any, options: SubmitOptions
-    ) -> str:
-        """Enqueue a job, and answer its id."""
-        around = CURRENT.get(None)
-        owner, metadata = owner_text(options.owner), options.metadata
-        client, priority = owner_text(options.client), options.priority
-        if around is not None:
-            its_client, its_priority = standing_of(around)
-            owner = around.owner if owner is None else owner
-            metadata = around.metadata if metadata is None else metadata
-            client = its_client if client is None else client
-            queue = self._scheduler.queue_of(around.id)
-            if priority is None and queue and self._policies[queue].order is Order.PRIORITY:
-                priority = its_priority
-        if priority is None:
-            priority = registered.priority if isinstance(registered.priority, int | float) else 0.0
-        record = JobRecord(
-            id=new_job_id(),
-            function=registered.name,
-            queue=registered.queue,
-            payload=payload,
-            node=self._scheduler.node if subject is not None else None,
-            owner=owner,
-            client=client,
-            priority=priority,
-            metadata=None if metadata is None else orjson.dumps(metadata),
-            queue_timeout=registered.queue_timeout,
-        )
-        app = registered.app or (around.app if around is not None else self.app)
-        local = Local(copy_context(), app, subject)
-        return (await self._submitter.enqueue(registered, record, local, None)).job_id
 
     async def get(self, job_id: str) -> Snapshot:
         """The job as it stands."""
@@ -277,6 +273,26 @@ class Runtime:
         return snapshot if snapshot is not None else await self.get(job_id)
 
 
+def _processes(registered: Sequence[Registered], settings: Settings) -> ProcessExecutor | None:
+    """Where functions run that want a process, if there are any."""
+    users = {
+        one.name: one.function
+        for one in registered
+        if one.demand.capacity == "process" and one.function is not None
+    }
+    if not users:
+        return None
+    for name, function in users.items():
+        refuse_what_is_not_found(name, function.reference, function.__wrapped__)
+    return ProcessExecutor(
+        settings.max_processes or cpus(),
+        process_main,
+        modules=sorted({function.__wrapped__.__module__ for function in users.values()}),
+        initializer=settings.process_initializer,
+        max_jobs=settings.max_jobs_per_process,
+    )
+
+
 def _tracking(registered: Sequence[Registered]) -> Any:
     """What tracks the bars of tqdm's, if a function wants that."""
     trackers = [one.name for one in registered if one.track_tqdm]
@@ -300,7 +316,10 @@ def _answering(handler: Handler) -> Handler:
         if isinstance(value, web.StreamResponse):
             return value
         content = content_of(value)
-        return web.Response(body=content.body, content_type=content.content_type)
+        kind = {hdrs.CONTENT_TYPE: content.content_type}
+        if content.path is not None:
+            return web.FileResponse(content.path, headers=kind)
+        return web.Response(body=content.body, headers=kind)
 
     return answer
 
@@ -324,9 +343,11 @@ class Door:
         """Answer a request to the function's route."""
         return await self._runtime.answer(self._registered, request, subject)
 
-    async def submit(self, payload: bytes, subject: Any, options: SubmitOptions) -> str:
+    async def submit(
+        self, arguments: Mapping[str, Any], subject: Any, options: SubmitOptions
+    ) -> str:
         """Enqueue a job from code, and answer its id."""
-        return await self._runtime.submit(self._registered, payload, subject, options)
+        return await self._runtime.calls.submit(self._registered, arguments, subject, options)
 
     def events(self, job_id: str) -> AsyncIterator[Mapping[str, Any]]:
         """The events of a job."""

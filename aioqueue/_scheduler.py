@@ -18,6 +18,8 @@ from ._errors import Problem
 from ._executors import Ended, Executor
 from ._job import AdmissionLimits, Claim, Demand, JobRecord, Snapshot
 from ._outbox import OutboxBounds
+from ._outcomes import ContentOf
+from ._spool import Spool
 from .engines.base import Dedup, Engine, Enqueued
 
 __all__ = ["Scheduler"]
@@ -43,6 +45,8 @@ class Scheduler:
         app: the root application, for jobs that came through another process.
         node: the name of this process, which jobs bound to it carry.
         max_result_bytes: bytes above which a result fails its job.
+        content_of: makes what a function gave back a result.
+        spool: has the jobs' files.
         bounds: how much jobs may have said that is not stored yet.
         on_end: is told each job of this process that has ended.
         slots: the names of the slots of queues that have such names.
@@ -57,6 +61,8 @@ class Scheduler:
         app: Any,
         node: str,
         max_result_bytes: int,
+        content_of: ContentOf,
+        spool: Spool,
         bounds: OutboxBounds,
         on_end: OnEnd,
         slots: Mapping[str, Sequence[str]] = MappingProxyType({}),
@@ -68,11 +74,14 @@ class Scheduler:
         self._functions = functions
         self._executors = executors
         self._on_end = on_end
+        self._spool = spool
         self._slots = slots
         self._around = Surroundings(
             engine=engine,
             bounds=bounds,
             max_result_bytes=max_result_bytes,
+            content_of=content_of,
+            spool=spool,
             spawn=self._spawn,
             ended=self._ended,
         )
@@ -168,6 +177,7 @@ class Scheduler:
             await self.dispatch(record.queue)
         else:
             del self._locals[record.id]
+            self.clear(record.id)
         return enqueued
 
     async def cancel(self, job_id: str, reason: str) -> Snapshot | None:
@@ -188,6 +198,8 @@ class Scheduler:
         """Once a second: let time do its work."""
         for job_id in (await self._engine.reap()).ended:
             await self._ended(job_id)
+        for job_id in await self._spool.forgotten(self._engine.get):
+            self.clear(job_id)
 
     def why_not_run(self) -> Problem:
         """What to tell a gated request whose job has ended before its turn."""
@@ -288,6 +300,7 @@ class Scheduler:
         """
         for attempt in active.claim.attempts:
             del self._active[attempt.record.id]
+            self.clear(attempt.record.id)
         if self._idle is not None and not self._active and not self._idle.done():
             self._idle.set_result(None)
         blocked = self._blocked[active.function.demand.capacity]
@@ -304,7 +317,15 @@ class Scheduler:
             return
         if local.gate is not None and not local.gate.done():
             local.gate.set_result(None)
+        self.clear(job_id)
         await self._on_end(job_id, local)
+
+    def clear(self, job_id: str) -> None:
+        """Let a job's files go, unless it waits, is worked on, or has one of them as its result."""
+        if job_id in self._locals or job_id in self._active:
+            return
+        if self._spool.is_removable(job_id):
+            self._spawn(self._spool.remove(job_id), self._context.copy())
 
     # The end
 

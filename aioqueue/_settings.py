@@ -1,13 +1,13 @@
 """Settings: what an app may tune, checked before it starts.
 
-``Settings`` are the app's, ``FunctionOptions`` one function's.  Durations are seconds, sizes
+Durations are seconds, sizes
 bytes; None switches a bound off.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Literal
 
 import attrs
@@ -17,7 +17,7 @@ from ._errors import ConfigurationError
 
 __all__ = [
     "ClientKey",
-    "FunctionOptions",
+    "Executor",
     "Metadata",
     "OnDisconnect",
     "OnFinish",
@@ -25,6 +25,7 @@ __all__ = [
     "Settings",
 ]
 
+Executor = Literal["thread", "process"] | None
 OnDisconnect = Literal["keep", "cancel"] | float
 Owner = Callable[[Any], Any]
 Metadata = Callable[[Any], Any]
@@ -32,7 +33,7 @@ OnFinish = Callable[[Any], Any]
 ClientKey = Callable[[Any], Any]
 Priority = float | Callable[[Any], Any]
 
-KiB, MiB = 1 << 10, 1 << 20
+MiB, GiB = 1 << 20, 1 << 30
 
 
 def setting(default: Any, doc: str, validator: Callable[[Any, Any, Any], None]) -> Any:
@@ -65,6 +66,28 @@ class Settings:
     )
     max_threads: int = setting(
         40, "How many `def` functions run at once in this process.", _checks.number(int, least=1)
+    )
+    max_processes: int | None = setting(
+        None,
+        'How many processes run functions with `executor="process"`; None is one for each CPU '
+        "that this process may use.",
+        _checks.number(int, least=1, none=True),
+    )
+    max_jobs_per_process: int | None = setting(
+        None,
+        "After how many calls a process is replaced by a new one; None is never.",
+        _checks.number(int, least=1, none=True),
+    )
+    process_initializer: Callable[[], object] | None = setting(
+        None,
+        "What each process calls before its first job, such as a function that loads the model; "
+        "from the top level of a module.",
+        _checks.callable_or_none,
+    )
+    kill_timeout: float = setting(
+        0.3,
+        "Seconds a cancelled function in a process has to end; then its process is killed.",
+        _checks.number(float),
     )
     max_tasks: int = setting(
         1000,
@@ -203,6 +226,24 @@ class Settings:
         "How many bytes of a job's events are kept; the last event is not counted.",
         _checks.number(int, least=1),
     )
+    max_event_bytes: int = setting(
+        MiB,
+        "How many bytes of JSON a result may have to stand in events and in the job; a larger one "
+        "is fetched by itself, as a file is.",
+        _checks.number(int, least=1),
+    )
+    spool_dir: str | os.PathLike[str] | None = setting(
+        None,
+        "Where uploads, jobs' directories and results that are files lie on disk; None is the "
+        "system's place for temporary files.",
+        _checks.directory,
+    )
+    max_spool_bytes: int = setting(
+        10 * GiB,
+        "How many bytes of uploads and of results that are files may be on disk; an upload beyond "
+        "it is refused with a 503, a result fails its job.",
+        _checks.number(int, least=1),
+    )
     result_ttl: float = setting(
         600.0, "Seconds that an ended job and its result are kept.", _checks.number(float, above=0)
     )
@@ -250,100 +291,3 @@ def _read(kind: str, text: str) -> Any:
         return int(text) if kind.startswith("int") else float(text)
     except ValueError:
         return text
-
-
-@attrs.frozen(slots=True, kw_only=True)
-class FunctionOptions:
-    """What ``@queued`` says of one function; None means "as the app's setting says".
-
-    Raises:
-        ConfigurationError: a value is out of its range; the message says what would be right.
-    """
-
-    given_to: ClassVar[str] = "aioqueue.queued"
-
-    name: str | None = setting(None, "The function's name; else its own.", _checks.name)
-    concurrency_limit: int | Literal["default"] | None = setting(
-        "default",
-        "How many run at once: a number, None (as many as there are workers) or "
-        '"default" (`default_concurrency_limit`).',
-        _checks.concurrency_limit,
-    )
-    concurrency_id: str | None = setting(
-        None, "Functions with the same id share one queue and its lowest limit.", _checks.name
-    )
-    max_size: int | None = setting(
-        None, "How many jobs of this function may wait.", _checks.number(int, none=True)
-    )
-    slots: Sequence[str] | None = setting(
-        None,
-        'Names of what its jobs run on, such as `["cuda:0", "cuda:1"]`: as many run at once, '
-        "and each knows its own as `job.slot`.",
-        _checks.slots,
-    )
-    max_wait: float | None = setting(
-        None,
-        "Seconds a job of this function may be expected to wait.",
-        _checks.number(float, above=0, none=True),
-    )
-    queue_timeout: float | None = setting(
-        None, "Seconds a job of this function may wait.", _checks.number(float, above=0, none=True)
-    )
-    batch: bool = setting(
-        False,
-        "Whether the function takes the arguments of several jobs at once, as lists, and gives "
-        "back a list with one entry a job.",
-        _checks.boolean,
-    )
-    max_batch_size: int = setting(
-        4, "How many jobs one call of a batch function may take.", _checks.number(int, least=1)
-    )
-    batch_timeout: float = setting(
-        0.0, "Seconds the first job of a batch waits for others.", _checks.number(float)
-    )
-    time_limit: float | None = setting(
-        None, "Seconds this function may run.", _checks.number(float, above=0, none=True)
-    )
-    cancel_timeout: float | None = setting(
-        None, "Seconds this function has to end when cancelled.", _checks.number(float, none=True)
-    )
-    on_disconnect: OnDisconnect | None = setting(
-        None,
-        "What becomes of a job whose listeners have gone.",
-        attrs.validators.optional(_checks.on_disconnect),
-    )
-    max_body_size: int | None = setting(
-        None, "Bytes a request's body may have.", _checks.number(int, least=1, none=True)
-    )
-    client_key: ClientKey | None = setting(
-        None, "A callable that names the request's client.", _checks.callable_or_none
-    )
-    max_running_per_client: int | None = setting(
-        None,
-        "How many jobs of one client may run or be in line at once.",
-        _checks.number(int, least=1, none=True),
-    )
-    max_queued_per_client: int | None = setting(
-        None,
-        "How many jobs of one client may wait in the whole app.",
-        _checks.number(int, least=1, none=True),
-    )
-    priority: Priority | None = setting(
-        None, "A number, or a callable that returns one: higher goes first.", _checks.priority
-    )
-    metadata: Metadata | None = setting(
-        None, "A callable that returns what to keep with the job.", _checks.callable_or_none
-    )
-    on_finish: OnFinish | None = setting(
-        None,
-        "A callable that is given each ended job of this function; then the app's is.",
-        _checks.callable_or_none,
-    )
-    capture_logs: bool = setting(
-        False,
-        "Whether what the function says to `logging` goes to the job's clients too.",
-        _checks.boolean,
-    )
-    track_tqdm: bool = setting(
-        False, "Whether any tqdm bar in the function is the job's progress.", _checks.boolean
-    )

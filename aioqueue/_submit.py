@@ -13,8 +13,9 @@ import math
 import os
 import secrets
 from base64 import urlsafe_b64encode
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextvars import copy_context
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -23,6 +24,7 @@ from aiohttp import hdrs, web
 from ._active import Local
 from ._admission import retry_after
 from ._answers import Answers
+from ._arrivals import Arrivals
 from ._bodies import BodyReader
 from ._errors import Problem, Refused
 from ._eventlog import Reader
@@ -30,6 +32,7 @@ from ._job import BEGINNING, JSON_TYPE, JobRecord, Snapshot
 from ._listeners import Listeners, Place
 from ._negotiation import Mode, Preferences, choose_mode, preferences
 from ._parameters import Received
+from ._payload import File
 from ._positions import Estimator
 from ._problems import refusal_response
 from ._registry import Registered
@@ -37,7 +40,9 @@ from ._request_hooks import metadata_of, owner_of, standing_of
 from ._resource import Links
 from ._scheduler import Scheduler
 from ._settings import Settings
+from ._spool import Spool
 from ._sse import Streams, cursor_of, cursors_of
+from ._upload import Upload
 from ._waiting import wait_for_end
 from .engines.base import LISTENING_SECONDS, Dedup, Engine, Enqueued
 
@@ -87,6 +92,7 @@ class Submitter:
     streams: Streams
     bodies: BodyReader
     answers: Answers
+    spool: Spool
     settings: Settings
     links: Links
     queues: Sequence[str]
@@ -117,7 +123,22 @@ class Submitter:
             # aiohttp routes HEAD with GET.  Looking must not start anything.
             return web.Response(content_type=JSON_TYPE, headers={hdrs.VARY: "Accept, Prefer"})
         await self.refuse_early(function, request)
-        record, local, dedup = await self._receive(function, request, subject)
+        job_id = new_job_id()
+        try:
+            received = await self._receive(function, request, subject, job_id)
+            return await self._take(function, request, *received)
+        finally:
+            self.scheduler.clear(job_id)
+
+    async def _take(
+        self,
+        function: Registered,
+        request: web.Request,
+        record: JobRecord,
+        local: Local,
+        dedup: Dedup | None,
+    ) -> web.StreamResponse:
+        """Enqueue the job, and answer in the mode that was asked for."""
         prefer = prefer_of(request)
         mode = _mode(request, prefer)
         if mode is Mode.ACCEPTED:
@@ -167,7 +188,7 @@ class Submitter:
                 raise await self._full(function, full)
 
     async def _receive(
-        self, function: Registered, request: web.Request, subject: Any
+        self, function: Registered, request: web.Request, subject: Any, job_id: str
     ) -> tuple[JobRecord, Local, Dedup | None]:
         """Read and check the request, and make the record of its job."""
         plain = function.function
@@ -177,20 +198,24 @@ class Submitter:
         client, priority = await standing_of(function, request)
         metadata = await metadata_of(self.settings, function, request)
         payload, clone, dedup = b"", None, None
+        arrivals = Arrivals(self.spool, job_id, fingerprints=key is not None)
         if plain.takes_request:
             clone = await self.bodies.clone(request, function.max_body_size)
         else:
-            received = await self.bodies.receive(request, plain.signature, function.max_body_size)
+            limit = function.max_body_size
+            received = await self.bodies.receive(request, plain.signature, limit, arrivals)
             payload = plain.signature.payload_of(received)
             if key is not None:
                 scope = f"{owner!r} {request.method} {request.path}"
-                dedup = Dedup(scope, key, _fingerprint(request, received))
+                digests = arrivals.digests
+                dedup = Dedup(scope, key, _fingerprint(request, received, digests))
+        is_bound = plain.takes_request or plain.is_method or arrivals.any
         record = JobRecord(
-            id=new_job_id(),
+            id=job_id,
             function=function.name,
             queue=function.queue,
             payload=payload,
-            node=self.scheduler.node if plain.takes_request or plain.is_method else None,
+            node=self.scheduler.node if is_bound else None,
             owner=owner,
             client=client,
             priority=priority,
@@ -264,10 +289,12 @@ class Submitter:
     async def _wait(
         self, place: Place, request: web.Request, enqueued: Enqueued, prefer: Preferences
     ) -> web.StreamResponse:
+        response: web.StreamResponse
         seconds = min(prefer.wait or 0, int(self.settings.prefer_wait_max))
         ended = await wait_for_end(self.engine, place, request, enqueued.job_id, seconds)
         if ended:
-            response = self.answers.result(await self._snapshot(enqueued.job_id))
+            snapshot = await self._snapshot(enqueued.job_id)
+            response = await self.answers.result(snapshot)
         else:
             if not (place.listener and place.listener.dropped):
                 await self.engine.attend([enqueued.job_id], None)
@@ -280,7 +307,7 @@ def _mode(request: web.Request, prefer: Preferences) -> Mode:
     return choose_mode(",".join(request.headers.getall(hdrs.ACCEPT, ())), prefer)
 
 
-def _decorated(response: web.Response, enqueued: Enqueued) -> web.Response:
+def _decorated(response: web.StreamResponse, enqueued: Enqueued) -> web.StreamResponse:
     response.headers[hdrs.VARY] = "Accept, Prefer"
     if enqueued.outcome == "duplicate":
         response.headers["Idempotency-Replayed"] = "true"
@@ -335,18 +362,22 @@ def _idempotency_key(request: web.Request, owner: str | None) -> str | None:
     return key
 
 
-def _fingerprint(request: web.Request, received: Received) -> bytes:
+def _fingerprint(request: web.Request, received: Received, digests: Mapping[Path, bytes]) -> bytes:
     """What makes two requests the same: query, media type and body.
 
-    Of a form its parts: each retry has another boundary.
+    Of a form its parts: each retry has another boundary.  Of a file on disk its digest.
     """
+
+    def bytes_of(file: File) -> bytes:
+        return digests[file.path] if isinstance(file, Upload) else file
+
     digest = hashlib.sha256()
     parts = [request.query_string.encode(), request.content_type.encode()]
-    parts += [received.json or b"", received.whole or b""]
+    parts += [received.json or b"", bytes_of(received.whole or b"")]
     for name, value in received.fields:
         parts += [b"field", name.encode(), value.encode()]
     for name, content in received.files:
-        parts += [b"file", name.encode(), content]
+        parts += [b"file", name.encode(), bytes_of(content)]
     for name in received.file_names:
         parts += [b"file name", name.encode(errors="backslashreplace")]
     for part in parts:

@@ -14,11 +14,12 @@ from aiohttp import hdrs, web
 from ._decorator import queued
 from ._errors import ConfigurationError
 from ._function import QueuedFunction, mark_as_coroutine_function, queued_of
+from ._options import FunctionOptions
 from ._registry import Registered, discover, queued_handlers, register
 from ._routes import ROUTES
 from ._run import run_app
 from ._runtime import Door, Runtime
-from ._settings import ClientKey, FunctionOptions, Priority, Settings
+from ._settings import ClientKey, Priority, Settings
 from .engines.memory import MemoryEngine
 
 __all__ = ["SETTINGS", "middleware", "queued", "run_app", "setup"]

@@ -7,7 +7,8 @@ from typing import Any
 
 import attrs
 
-from aioqueue._settings import FunctionOptions, Settings
+from aioqueue._options import FunctionOptions
+from aioqueue._settings import Settings
 
 MiB = 1 << 20
 

@@ -1,11 +1,11 @@
 """The demo behind ``make demo``: text read from pictures, one at a time, and a page to watch it."""
 
-import asyncio
 import contextlib
 import logging
 import os
 import time
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ except ImportError as error:
     missing = str(error)
 
 
-@aioqueue.queued(concurrency_limit=1, max_size=200, max_body_size=20_000_000)
+@aioqueue.queued(executor="process", concurrency_limit=1, max_size=200, max_body_size=20_000_000)
 def read_text(image: bytes, job: aioqueue.Job = aioqueue.JOB) -> Iterator[dict[str, Any]]:
     """Find where the text of a picture is, then read it line by line."""
     if RapidOCR is None:
@@ -43,7 +43,7 @@ def read_text(image: bytes, job: aioqueue.Job = aioqueue.JOB) -> Iterator[dict[s
         return
     pixels = pixels_of(image)
     height, width = pixels.shape[:2]
-    model = job.app[MODEL]
+    model = warm_model()
     job.progress(0, message="finding the text")
     boxes, pieces = find_lines(model, pixels)
     yield {"width": width, "height": height, "boxes": boxes}
@@ -71,9 +71,6 @@ def read_line(model: Any, piece: Any) -> tuple[str, float]:
     return read.txts[0], float(read.scores[0])
 
 
-MODEL: web.AppKey[Any] = web.AppKey("model")
-
-
 def pixels_of(image: bytes) -> Any:
     """Decode a picture; what is none, or larger than a picture can be, is the sender's mistake."""
     with contextlib.suppress(cv2.error):
@@ -83,19 +80,17 @@ def pixels_of(image: bytes) -> Any:
     raise aioqueue.JobError("This is no picture that can be read.", status=422)
 
 
-async def load_model(app: web.Application) -> None:
-    """Load the model and let it read once: the first picture takes longest."""
-    if RapidOCR is None:
-        print(f"Pictures are described here instead of read: {missing}.", flush=True)
-        return
-    print("Loading the model ...", flush=True)
-    start = time.monotonic()
-    app[MODEL] = await asyncio.to_thread(warm_model)
-    print(f"The model is warm after {time.monotonic() - start:.1f} s.", flush=True)
+def load_model() -> None:
+    """Load the model, as the first thing that a process does; its jobs find it there."""
+    if RapidOCR is not None:
+        start = time.monotonic()
+        warm_model()
+        print(f"The model is warm after {time.monotonic() - start:.1f} s.", flush=True)
 
 
+@cache
 def warm_model() -> Any:
-    """Make the model; one core for it, so that the page stays quick."""
+    """Make the model, and let it read once: the first picture takes longest.  It gets one core."""
     threads = {"intra_op_num_threads": 1, "inter_op_num_threads": 1}
     model = RapidOCR(
         params={f"EngineConfig.onnxruntime.{name}": value for name, value in threads.items()}
@@ -144,11 +139,15 @@ app.add_routes(
         web.post("/types/singly", demo_batches.one_at_a_time),
     ]
 )
-app.on_startup.extend([demo_batches.load_model, load_model])
-aioqueue.setup(app)
+app.on_startup.append(demo_batches.load_model)
+aioqueue.setup(app, process_initializer=load_model)
 
 if __name__ == "__main__":
     logging.getLogger("RapidOCR").setLevel(logging.WARNING)
+    if RapidOCR is None:
+        print(f"Pictures are described here instead of read: {missing}.", flush=True)
+    else:
+        print("Loading the model ...", flush=True)
     port = int(os.environ.get("PORT", "8080"))
     hint = f"Open http://localhost:{port} in two or three tabs, and drop a picture on each."
     host = os.environ.get("HOST", "localhost")

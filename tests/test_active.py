@@ -7,6 +7,7 @@ import itertools
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextvars import Context, copy_context
+from types import SimpleNamespace
 from typing import Any
 
 import attrs
@@ -25,6 +26,7 @@ from aioqueue._job import (
     QueuePolicy,
 )
 from aioqueue._outbox import OutboxBounds
+from aioqueue._outcomes import content_of
 from aioqueue._running import Job
 from aioqueue.engines.base import Retention
 from aioqueue.engines.memory import MemoryEngine
@@ -34,6 +36,9 @@ from tests.stage import a_while
 CANCEL_TIMEOUT, TIME_LIMIT = 5.0, 60.0
 
 NAMES = "abcd"
+
+# Nothing here touches its directory.
+NOWHERE: Any = SimpleNamespace(folder=lambda job_id: f"/nowhere/{job_id}")
 
 WAYS = ["obeys", "goes on", "thread"]
 """What the work does when it is interrupted."""
@@ -151,6 +156,8 @@ class Play:
             engine=self.engine,
             bounds=OutboxBounds(),
             max_result_bytes=1000,
+            content_of=content_of,
+            spool=NOWHERE,
             spawn=self.spawn,
             ended=self.ended,
         )

@@ -11,6 +11,7 @@ import inspect
 import socket
 import sys
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -241,3 +242,8 @@ def test_canonical_path_of_a_sub_apps_resource() -> None:
     app.add_subapp("/sub", sub_app)
 
     assert resource.canonical == "/sub/jobs/{job_id}"
+
+
+def test_path_of_a_file_response() -> None:
+    """``_path`` is the file that a response will send."""
+    assert web.FileResponse(__file__)._path == Path(__file__)

@@ -7,7 +7,6 @@ from typing import Any
 from urllib.parse import unquote
 
 import pytest
-from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 
 from aioqueue._admission import Estimate
@@ -39,9 +38,9 @@ def job(state: JobState = JobState.QUEUED, **fields: Any) -> Snapshot:
     return Snapshot(record=record, state=state, created=0.0, **fields)
 
 
-def result(content: Content) -> web.Response:
+async def result(content: Content) -> Any:
     """The answer with this result."""
-    return answers().result(job(JobState.SUCCEEDED, result=content))
+    return await answers().result(job(JobState.SUCCEEDED, result=content))
 
 
 # The job
@@ -81,9 +80,9 @@ async def test_nothing_to_poll_for(state: JobState) -> None:
 # Its result
 
 
-def test_result() -> None:
+async def test_result() -> None:
     """A result is sent as it is, and says where it can be had again."""
-    response = result(Content(b'{"text":1}'))
+    response = await result(Content(b'{"text":1}'))
     assert response.status == 200
     assert response.body == b'{"text":1}'
     assert response.headers["Content-Type"] == "application/json"
@@ -93,9 +92,11 @@ def test_result() -> None:
     assert "Content-Disposition" not in response.headers
 
 
-def test_problem_of_a_failed_job() -> None:
+async def test_problem_of_a_failed_job() -> None:
     """A failed job's problem is sent as it is stored, with its own status."""
-    response = answers().result(job(JobState.FAILED, error=b'{"status":422,"code":"job_failed"}'))
+    response: Any = await answers().result(
+        job(JobState.FAILED, error=b'{"status":422,"code":"job_failed"}')
+    )
     assert response.status == 422
     assert response.headers["Content-Type"].partition(";")[0] == "application/problem+json"
     assert response.body == b'{"status":422,"code":"job_failed"}'
@@ -110,9 +111,9 @@ def test_problem_of_a_failed_job() -> None:
         ("shutdown", 503, "lost_on_shutdown"),
     ],
 )
-def test_problem_of_a_cancelled_job(reason: str, status: int, code: str) -> None:
+async def test_problem_of_a_cancelled_job(reason: str, status: int, code: str) -> None:
     """A cancelled job's problem says who did it: its client, or the server."""
-    response = answers().result(job(JobState.CANCELLED, reason=reason))
+    response: Any = await answers().result(job(JobState.CANCELLED, reason=reason))
     document = json.loads(response.body)
     assert (response.status, document["status"], document["code"]) == (status, status, code)
 
@@ -137,9 +138,9 @@ def test_problem_of_a_cancelled_job(reason: str, status: int, code: str) -> None
         ("text/plain-and-more", False),
     ],
 )
-def test_what_a_browser_may_show(content_type: str, shown: bool) -> None:
+async def test_what_a_browser_may_show(content_type: str, shown: bool) -> None:
     """What could run in the app's own origin is a download, and all of it is in a sandbox."""
-    response = result(Content(b"x", content_type))
+    response = await result(Content(b"x", content_type))
     assert response.headers.get("Content-Disposition") == (None if shown else "attachment")
     assert response.headers["Content-Security-Policy"] == "sandbox"
     assert response.headers["X-Content-Type-Options"] == "nosniff"
@@ -159,9 +160,9 @@ def test_what_a_browser_may_show(content_type: str, shown: bool) -> None:
         ("a;b%.png", "a_b_.png"),
     ],
 )
-def test_names_of_files(name: str, plain: str) -> None:
+async def test_names_of_files(name: str, plain: str) -> None:
     """A file's name is a header: plain letters for old readers, the exact name for all others."""
-    header = result(Content(b"x", "image/png", name)).headers["Content-Disposition"]
+    header = (await result(Content(b"x", "image/png", name))).headers["Content-Disposition"]
     start, _, exact = header.partition("; filename*=UTF-8''")
     assert start == f'inline; filename="{plain}"'
     assert header.isascii()
@@ -169,9 +170,11 @@ def test_names_of_files(name: str, plain: str) -> None:
     assert unquote(exact) == ("" if plain == name else name)
 
 
-def test_name_that_is_no_text() -> None:
+async def test_name_that_is_no_text() -> None:
     """A name with half a character in it is sent without it, and does no harm."""
-    header = result(Content(b"x", "text/html", "a\udcff.html")).headers["Content-Disposition"]
+    header = (await result(Content(b"x", "text/html", "a\udcff.html"))).headers[
+        "Content-Disposition"
+    ]
     assert header == "attachment; filename=\"a_.html\"; filename*=UTF-8''a%3F.html"
 
 

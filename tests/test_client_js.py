@@ -176,6 +176,54 @@ async def test_files_go_as_a_form(serve: Any, script: Any) -> None:
     assert await program.hear() == [5, "high"]
 
 
+async def test_several_files_fill_a_list(serve: Any, script: Any) -> None:
+    """An array of Blobs goes as a form too, and each value of an array by itself."""
+
+    @aioqueue.queued(name="sizes")
+    async def sizes(images: list[aioqueue.Upload], tags: list[str]) -> list[Any]:
+        return [*[image.size for image in images], *tags]
+
+    url = await serve(app_of(web.post("/sizes", sizes)))
+    program = await script(
+        url,
+        """
+        const images = [new Blob(["1"]), new Blob(["22"])];
+        say(await submit(`${url}/sizes`, { images, tags: ["a", "b"] }).result);
+        """,
+    )
+
+    assert await program.hear() == [1, 2, "a", "b"]
+
+
+async def test_large_results_and_files(serve: Any, script: Any) -> None:
+    """What no event carries is fetched: JSON is its value, and a file a Blob."""
+
+    @aioqueue.queued(name="large")
+    async def large() -> list[str]:
+        return ["x" * 100]
+
+    @aioqueue.queued(name="file")
+    def file(job: aioqueue.Job = aioqueue.JOB) -> Path:
+        path = job.directory / "a.png"
+        path.write_bytes(b"12345")
+        return path
+
+    routes = (web.post("/large", large), web.post("/file", file))
+    url = await serve(app_of(*routes, max_event_bytes=50))
+    program = await script(
+        url,
+        """
+        const job = submit(`${url}/large`);
+        say([await job.result, await follow(job.url).result]);
+        const blob = await submit(`${url}/file`).result;
+        say([blob.size, blob.type, await blob.text()]);
+        """,
+    )
+
+    assert await program.hear() == [["x" * 100]] * 2
+    assert await program.hear() == [5, "image/png", "12345"]
+
+
 async def test_refusals_and_failures_are_errors(serve: Any, script: Any) -> None:
     """Whatever goes wrong is a QueueError with the server's code, status and words."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import importlib.util
 import json
@@ -17,7 +18,7 @@ from aiohttp import ClientSession, web
 
 import aioqueue
 from aioqueue._errors import _CATALOGUE
-from aioqueue._settings import FunctionOptions
+from aioqueue._options import FunctionOptions
 
 pytestmark = pytest.mark.one_loop
 
@@ -124,6 +125,40 @@ async def test_quickstart_serves(serve: Any, http: ClientSession, monkeypatch: A
     wait = {"Prefer": "wait=10"}
     async with http.post(f"{url}/hello", json={"name": "Ann"}, headers=wait) as response:
         assert await response.json() == "Hello, Ann!"
+
+
+async def test_executors_guide_runs(
+    server_process: Any, http: ClientSession, tmp_path: Path
+) -> None:
+    """The app of the guide to executors runs its function in a process, which has loaded first."""
+    (script,) = (snippet for snippet in snippets("executors.md") if "__main__" in snippet)
+    file = tmp_path / "app.py"
+    file.write_text(script.replace("run_app(app)", "run_app(app, port=int(os.environ['PORT']))"))
+    server, url = await server_process(file, timeout=30)
+
+    wait = {"Prefer": "wait=10"}
+    async with http.post(f"{url}/transcribe", json={"words": ["a", "b"]}, headers=wait) as response:
+        result = await response.json()
+
+    assert result["text"] == "A B"
+    assert result["process"] != server.pid
+
+
+def test_messages_that_the_executors_guide_explains() -> None:
+    """What the page says that one reads is what the package says."""
+    _, table = (DOCS / "executors.md").read_text().split("| you read | it means |")
+    messages = re.findall(r"^\| `(.+?)` \|", table, re.M)
+    said = [
+        node.value
+        for path in (DOCS.parent / "aioqueue").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and len(node.value) > 25
+    ]
+
+    assert len(messages) > 5
+    for message in messages:
+        parts = [part for part in message.split("…") if len(part) > 25]
+        assert any(text in message or part in text for text in said for part in parts), message
 
 
 async def test_python_client_runs(server_process: Any, tmp_path: Path) -> None:

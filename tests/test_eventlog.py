@@ -318,7 +318,7 @@ async def test_outputs() -> None:
     content = await outputs(worker.engine, "a", len(TRICKY))
 
     assert orjson.loads(content.body) == TRICKY
-    assert content.is_json
+    assert content.is_value
     assert not content.truncated
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import re
 import struct
 from pathlib import Path
@@ -58,6 +59,23 @@ async def test_upload(server_process: Any, http: ClientSession) -> None:
 
     assert (result["bytes"], len(result["digest"])) == (7, 64)
     assert (refused.status, problem["errors"][0]["field"]) == (422, "detail")
+
+
+async def test_files(server_process: Any, http: ClientSession) -> None:
+    """A file goes in and another comes out, also from the middle on."""
+    _, url = await server_process("examples/files.py")
+    form = FormData()
+    form.add_field("film", b"film" * 1000, filename="a.mov", content_type="video/quicktime")
+
+    async with http.post(f"{url}/shrink", data=form, headers=WAIT) as response:
+        shrunk = await response.read()
+    address = url + response.headers["Content-Location"]
+    async with http.get(address, headers={"Range": "bytes=10-"}) as part:
+        rest = await part.read()
+
+    assert gzip.decompress(shrunk) == b"film" * 1000
+    assert 'filename="a.mov.gz"' in response.headers["Content-Disposition"]
+    assert (part.status, rest) == (206, shrunk[10:])
 
 
 async def test_shared_limit(server_process: Any, http: ClientSession) -> None:
@@ -164,7 +182,7 @@ async def test_demo(server_process: Any, http: ClientSession) -> None:
     assert [one["type"] for one in answers[:2]] == kinds
     assert len({one["call"] for one in answers}) < len(answers)
 
-    # Native code that still runs in a thread must not abort the interpreter at its exit.
+    # Neither native code that still runs in a process nor what waits may hold up the exit.
     for _ in range(5):
         async with http.post(f"{url}/ocr", data=form_of(picture)) as response:
             assert response.status == 202
@@ -231,3 +249,25 @@ async def test_progress(server_process: Any, http: ClientSession) -> None:
     steps = [event.data["step"] for event in events if event.event == "progress"]
     assert steps in ([0, 1], [0])  # the second may be so soon that the end overtakes it
     assert [event.event for event in events][-2:] == ["log", "succeeded"]
+
+
+async def test_heavy(server_process: Any, http: ClientSession) -> None:
+    """It computes in another process than the server, says how far it is, and can be stopped."""
+    _, url = await server_process("examples/heavy.py", timeout=30)
+    body = {"below": 100_000}
+
+    async with http.get(f"{url}/health") as response:
+        server = (await response.json())["process"]
+    async with http.post(f"{url}/primes", json=body, headers=WAIT) as response:
+        result = await response.json()
+    async with http.post(f"{url}/primes", json={"below": 10**12}, headers=SSE) as response:
+        events = []
+        async for event in read_events(response):
+            events.append(event)
+            if event.event == "progress":
+                async with http.delete(url + events[0].data["links"]["self"]) as cancelled:
+                    assert cancelled.status in (200, 202)
+
+    assert result["primes"] == 9592
+    assert result["process"] != server
+    assert [event.event for event in events][-1] == "cancelled"

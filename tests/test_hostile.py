@@ -11,13 +11,17 @@ import random
 import zlib
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Annotated, Any
 
 import attrs
+import orjson
 import pytest
 from aiohttp import web
 
 import aioqueue
+from aioqueue import Upload
+from tests.stage import until
 from tests.wire import JSON, Answer, chunked, connect, exchange, raw
 
 KIB = 1024
@@ -32,6 +36,8 @@ class Target:
 
     url: str = ""
     calls: list[Any] = attrs.field(factory=list)
+    files: Path = Path("nowhere")
+    """Where its uploads lie."""
     owner: Any = None
     """Who asks, as the owner hook says; an exception is raised."""
 
@@ -49,6 +55,7 @@ class Target:
         assert status["streams"] == 0
         answer = await self.ask("POST", "/add", JSON, WAIT, body=b'{"a":1,"b":2}')
         assert (answer.status, answer.body) == (200, b"3")
+        await until(lambda: not [*self.files.glob("aioqueue-*/*")])
 
 
 def make_app(target: Target, **settings: Any) -> web.Application:
@@ -72,6 +79,16 @@ def make_app(target: Target, **settings: Any) -> web.Application:
         return len(image)
 
     @aioqueue.queued
+    async def keep(image: Upload, note: str = "") -> int:
+        calls.append(note)
+        return image.size
+
+    @aioqueue.queued
+    async def several(images: list[Upload]) -> list[str]:
+        calls.append(images)
+        return [image.name for image in images]
+
+    @aioqueue.queued
     async def whole(data: Annotated[bytes, aioqueue.Body]) -> int:
         calls.append(data)
         return len(data)
@@ -91,25 +108,25 @@ def make_app(target: Target, **settings: Any) -> web.Application:
         return target.owner
 
     app = web.Application(client_max_size=64 * KIB)
-    for function in (add, anything, look, whole, listed, small):
+    for function in (add, anything, look, keep, several, whole, listed, small):
         app.router.add_post(f"/{function.name.rpartition('.')[2]}", function)
     app.router.add_get("/listed", listed)
-    aioqueue.setup(app, owner=owner, drain_timeout=0, **settings)
+    aioqueue.setup(app, owner=owner, drain_timeout=0, spool_dir=target.files, **settings)
     return app
 
 
 @pytest.fixture
-async def target(serve: Callable[..., Awaitable[str]]) -> Target:
+async def target(serve: Callable[..., Awaitable[str]], tmp_path: Path) -> Target:
     """A server to be attacked."""
-    made = Target()
+    made = Target(files=tmp_path)
     made.url = await serve(make_app(made))
     return made
 
 
 @pytest.fixture
-async def impatient(serve: Callable[..., Awaitable[str]]) -> Target:
+async def impatient(serve: Callable[..., Awaitable[str]], tmp_path: Path) -> Target:
     """A server that does not wait long for bodies."""
-    made = Target()
+    made = Target(files=tmp_path)
     made.url = await serve(make_app(made, body_timeout=0.1))
     return made
 
@@ -392,6 +409,14 @@ BODIES = {
 }
 
 
+# The same with a file that goes to disk.
+BODIES |= {
+    f"{name}, to disk": (post("/keep", *headers, body=body), status, code)
+    for name, ((path, headers, body), status, code) in BODIES.items()
+    if path == "/look"
+}
+
+
 @pytest.mark.one_loop
 @pytest.mark.parametrize("name", BODIES)
 async def test_a_body_that_is_not_taken(target: Target, name: str) -> None:
@@ -466,6 +491,7 @@ async def test_an_answer_before_the_body(target: Target, name: str) -> None:
         ("/add", [JSON, b"Content-Encoding: gzip"], 64 * KIB + 1),
         ("/small", [JSON], 2 * KIB + 1),
         ("/look", [FORM], 64 * KIB + 1),
+        ("/keep", [FORM], 64 * KIB + 1),
         ("/whole", [b"Content-Type: image/png"], 10**15),
     ],
 )
@@ -507,6 +533,7 @@ async def test_an_upload_that_grows_too_long(target: Target) -> None:
         ("/small", [JSON], b'{"text":'),
         ("/look", [FORM], b""),
         ("/look", [FORM], part(b"1")[:-9]),
+        ("/keep", [FORM], part(b"1")[:-9]),
         ("/whole", [b"Content-Type: image/png"], b"\x89PNG"),
         ("/add", [JSON, b"Accept: text/event-stream"], b'{"a":'),
     ],
@@ -537,7 +564,9 @@ async def test_a_get_with_a_body_that_does_not_come(impatient: Target) -> None:
     await impatient.is_unharmed()
 
 
-@pytest.mark.parametrize(("path", "kind"), [("/add", JSON), ("/small", JSON), ("/look", FORM)])
+@pytest.mark.parametrize(
+    ("path", "kind"), [("/add", JSON), ("/small", JSON), ("/look", FORM), ("/keep", FORM)]
+)
 async def test_a_client_that_leaves_during_its_upload(
     target: Target, caplog: pytest.LogCaptureFixture, path: str, kind: bytes
 ) -> None:
@@ -576,6 +605,7 @@ OWN_SITE = [
 # What a page may send to any site without the browser asking that site first.
 SENT_UNASKED = [
     ("/look", (FORM,), form(part(b"123"))),
+    ("/keep", (FORM,), form(part(b"123"))),
     ("/whole", (b"Content-Type: text/plain",), b"123"),
     ("/whole", (), b"123"),
     ("/listed?ids=1&ids=2&ids=3", (), b""),
@@ -887,3 +917,85 @@ async def test_a_body_with_errors(target: Target, path: str) -> None:
 
 
 PROBLEMS = {"invalid_json": 400, "bad_request": 400, "invalid_arguments": 422}
+
+
+# Files
+
+
+NAMES = {
+    b"../../etc/passwd": "passwd",
+    rb"..\\..\\boot.ini": "boot.ini",
+    b"/": "",
+    b"..": "",
+    b"a\xffb": "a?b",
+    b"a" * 3000: "a" * 255,
+    "ä猫\u202e.png".encode(): "ä猫.png",
+    b"%2e%2e%2fa": "%2e%2e%2fa",
+}
+
+
+@pytest.mark.parametrize("name", NAMES, ids=range(len(NAMES)))
+async def test_the_name_of_a_file(target: Target, name: bytes) -> None:
+    """What a client calls its file is a word for the function, and never a path."""
+    body = form(part(b"1", name=b'name="images"; filename="%b"' % name))
+    answer = await target.ask("POST", "/several", FORM, WAIT, body=body)
+
+    assert answer.json() == [NAMES[name]]
+    assert not [one for one in target.files.rglob("*") if one.name in ("passwd", "boot.ini")]
+
+
+async def test_a_name_with_a_nul(target: Target) -> None:
+    """A NUL, which no header may have, ends in a refusal."""
+    body = form(part(b"1", name=b'name="images"; filename="a\0b"'))
+    answer = await target.ask("POST", "/several", FORM, WAIT, body=body)
+
+    is_problem(answer, 400, "bad_request")
+    await target.is_unharmed()
+
+
+async def thousands(target: Target, path: str, name: bytes, count: int) -> Answer:
+    """The answer to a form of very many small files."""
+    files = [
+        part(b"x", name=b'name="%b"; filename="i"' % (name or b"x%d" % n)) for n in range(count)
+    ]
+    return await target.ask("POST", path, FORM, WAIT, body=form(*files))
+
+
+@pytest.mark.one_loop
+async def test_very_many_files(
+    serve: Callable[..., Awaitable[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many files as a form may have are taken, and go with the job; one more is refused."""
+    monkeypatch.setattr("aioqueue._bodies._MOST_PARTS", 100)
+    target = Target(files=tmp_path)
+    target.url = await serve(make_app(target, max_body_size=1 << 20))
+    answer = await thousands(target, "/several", b"images", 100)
+    assert answer.json() == ["i"] * 100
+    target.calls.clear()
+    await target.is_unharmed()
+    answer = await thousands(target, "/several", b"images", 101)
+    is_problem(answer, 413, "payload_too_large")
+    await target.is_unharmed()
+
+
+@pytest.mark.one_loop
+async def test_very_many_files_of_no_parameter(
+    serve: Callable[..., Awaitable[str]], tmp_path: Path
+) -> None:
+    """Files under names that mean nothing are never stored, and are a 422."""
+    target = Target(files=tmp_path)
+    target.url = await serve(make_app(target, max_body_size=1 << 20))
+    is_problem(await thousands(target, "/keep", b"", 1000), 422, "invalid_arguments")
+
+    assert list(tmp_path.rglob("*")) == []
+    await target.is_unharmed()
+
+
+async def test_a_path_in_json(target: Target) -> None:
+    """JSON that looks like a file on the server's disk is no file."""
+    passwd = {"name": "a", "content_type": "a/b", "size": 1, "path": "/etc/passwd"}
+    for image in (passwd, "/etc/passwd", [passwd], ["a", "a/b", 1, "/etc/passwd"]):
+        body = orjson.dumps({"image": image, "files": [["image", list(passwd.values())]]})
+        answer = await target.ask("POST", "/keep", JSON, body=body)
+        is_problem(answer, 422, "invalid_arguments")
+    await target.is_unharmed()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -251,6 +252,11 @@ async def test_another_form(shop: Shop, fields: Any) -> None:
     assert await problem_of(refused) == (422, "idempotency_key_reused")
 
 
+def upload(number: int) -> aioqueue.Upload:
+    """A file on disk."""
+    return aioqueue.Upload("a", "image/png", 3, Path(f"/upload-{number}"))
+
+
 def test_no_two_requests_look_alike() -> None:
     """What is taken of a request can't be cut in another way and come to the same."""
     received = [
@@ -264,13 +270,17 @@ def test_no_two_requests_look_alike() -> None:
         Received(json=b"abc"),
         Received(whole=b"abc"),
         Received(),
+        Received(files=[("a", upload(1))]),
+        Received(files=[("a", upload(2))]),
+        Received(whole=upload(1)),
     ]
+    digests = {upload(number).path: bytes([number]) * 32 for number in (1, 2)}
     requests = [
         make_mocked_request("POST", path, {"Content-Type": kind})
         for path in ("/work", "/work?a", "/work?a=b")
         for kind in ("application/json", "image/png")
     ]
-    fingerprints = {_fingerprint(request, one) for request in requests for one in received}
+    fingerprints = {_fingerprint(request, one, digests) for request in requests for one in received}
     assert len(fingerprints) == len(requests) * len(received)
 
 

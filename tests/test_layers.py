@@ -16,16 +16,17 @@ import aioqueue
 PACKAGE = Path(aioqueue.__file__).parent
 
 LAYERS = {
-    0: "_job _errors _checks _settings _durations",
-    1: "engines engines.base _encoding _outbox _running _executors _outcomes _capture _tqdm",
+    0: "_job _errors _checks _settings _options _durations _upload",
+    1: "engines engines.base _encoding _outbox _running _batch _executors _outcomes _capture _tqdm"
+    " _process _processes _uplink _spool _arrivals",
     2: "engines.memory engines._backlog engines._deadlines engines._entry engines._kept"
     " engines._line engines._queue",
-    3: "_annotations _mismatches _convert _payload _parameters _admission _eventlog _active _starts"
-    " _overtaking"
-    " _scheduler",
-    4: "_negotiation _problems _positions _listeners _resource _answers _waiting _sse _bodies",
-    5: "_handle _function _registry _request_hooks _submit _routes _gate _standstill"
-    " _hooks _decorator",
+    3: "_annotations _mismatches _convert _payload _parameter _parameters _admission _eventlog"
+    " _active _starts _overtaking _scheduler",
+    4: "_negotiation _problems _positions _listeners _resource _answers _waiting _sse _bodies"
+    " _responses",
+    5: "_handle _function _registry _request_hooks _submit _calls _routes _gate _standstill"
+    " _hooks _decorator _process_main",
     6: "_runtime _run web",
     8: "__init__",
 }

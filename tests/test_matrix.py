@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-import threading
 from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,49 +13,17 @@ import pytest
 from aiohttp import ClientResponse
 
 import aioqueue
-from aioqueue import QueuedFunction, current_job
+from aioqueue import QueuedFunction
+from tests import heavy
 from tests.inside import STREAM, Shop, until
+from tests.plays import Play
+from tests.quick import start_quickly
 from tests.sse_client import ServerSentEvent, read_events
 
 TABLE = Path(__file__).parents[1] / "docs" / "functions.md"
 
 
-class Play:
-    """What the function of a test does, step by step: what it is sent says which steps."""
-
-    def __init__(self) -> None:
-        self.held = threading.Event()
-        self.go = threading.Event()
-        self.cleaned = threading.Event()
-        """Set when the function's ``finally`` has run."""
-
-    def begin(self, text: str) -> None:
-        """What comes before anything is put out."""
-        job = current_job()
-        if text == "progress":
-            job.progress(1, 4, "a quarter")
-        if text == "log":
-            job.log("a line", level="warning")
-        if text == "raise":
-            raise aioqueue.JobError("no", status=418)
-        if text == "exit":
-            raise SystemExit(3)
-
-    def value(self, text: str) -> Any:
-        """What is put out, or returned."""
-        return object() if text == "object" else text.upper()
-
-    def holds(self, text: str) -> bool:
-        """Whether the function stays until it is stopped, or until the test lets it go."""
-        if text not in ("hold", "progress", "log"):
-            return False
-        self.held.set()
-        return not self.go.is_set()
-
-    def end(self, text: str) -> None:
-        """What comes after the first output."""
-        if text == "raise late":
-            raise aioqueue.JobError("late", status=418)
+Kind = Callable[..., QueuedFunction[..., Any]]
 
 
 # The kinds of functions
@@ -84,9 +52,7 @@ def in_a_thread(play: Play, **options: Any) -> QueuedFunction[..., Any]:
     def work(text: str) -> Any:
         try:
             play.begin(text)
-            while play.holds(text):
-                current_job().raise_if_cancelled()
-                play.go.wait(0.001)
+            play.hold(text)
             return play.value(text)
         finally:
             play.cleaned.set()
@@ -120,9 +86,7 @@ def generator(play: Play, **options: Any) -> QueuedFunction[..., Any]:
         try:
             play.begin(text)
             yield play.value(text)
-            while play.holds(text):
-                current_job().raise_if_cancelled()
-                play.go.wait(0.001)
+            play.hold(text)
             play.end(text)
             yield "end"
         finally:
@@ -154,9 +118,7 @@ def batch_in_a_thread(play: Play, **options: Any) -> QueuedFunction[..., Any]:
     def work(text: list[str]) -> list[Any]:
         try:
             play.begin(text[0])
-            while play.holds(text[0]):
-                current_job().raise_if_cancelled()
-                play.go.wait(0.001)
+            play.hold(text[0])
             return [play.value(one) for one in text]
         finally:
             play.cleaned.set()
@@ -190,9 +152,7 @@ def batch_generator(play: Play, **options: Any) -> QueuedFunction[..., Any]:
         try:
             play.begin(text[0])
             yield [play.value(one) for one in text]
-            while play.holds(text[0]):
-                current_job().raise_if_cancelled()
-                play.go.wait(0.001)
+            play.hold(text[0])
             play.end(text[0])
             yield ["end" for _ in text]
         finally:
@@ -201,7 +161,16 @@ def batch_generator(play: Play, **options: Any) -> QueuedFunction[..., Any]:
     return work
 
 
-KINDS: dict[str, Callable[..., QueuedFunction[..., Any]]] = {
+def of_a_process(function: Callable[..., Any], **fixed: Any) -> Kind:
+    """A function that runs in a process, where the test sees its play on disk."""
+
+    def kind(play: Play, **options: Any) -> QueuedFunction[..., Any]:
+        return aioqueue.queued(name="work", executor="process", **fixed, **options)(function)
+
+    return kind
+
+
+KINDS: dict[str, Kind] = {
     "`async def`": on_the_loop,
     "`def`": in_a_thread,
     "async generator": async_generator,
@@ -210,6 +179,10 @@ KINDS: dict[str, Callable[..., QueuedFunction[..., Any]]] = {
     "batch `def`": batch_in_a_thread,
     "batch async generator": batch_async_generator,
     "batch generator": batch_generator,
+    "`def` in a process": of_a_process(heavy.plain),
+    "generator in a process": of_a_process(heavy.generator),
+    "batch `def` in a process": of_a_process(heavy.batch, batch=True),
+    "batch generator in a process": of_a_process(heavy.batch_generator, batch=True),
 }
 GENERATORS = [kind for kind in KINDS if "generator" in kind]
 
@@ -217,9 +190,12 @@ GENERATORS = [kind for kind in KINDS if "generator" in kind]
 class Scene:
     """One function of a kind in a served app, and a client of it."""
 
-    def __init__(self, kind: str, serve: Any, http: Any) -> None:
+    def __init__(self, kind: str, serve: Any, http: Any, directory: Path) -> None:
         self.kind, self._serve, self._http = kind, serve, http
-        self.play = Play()
+        self.in_process = kind.endswith("process")
+        self.play = Play.on_disk(directory) if self.in_process else Play()
+        # What the processes call before they take jobs, so it is how they get the directory.
+        self._settings = {"process_initializer": partial(heavy.stage, str(directory))}
 
     @property
     def yields(self) -> bool:
@@ -232,9 +208,9 @@ class Scene:
 
     async def open(self, **options: Any) -> Shop:
         """Serve it."""
-        self.shop = (
-            await Shop().sells(KINDS[self.kind](self.play, **options)).open(self._serve, self._http)
-        )
+        function = KINDS[self.kind](self.play, **options)
+        shop = Shop().sells(function, **self._settings)
+        self.shop = await shop.open(self._serve, self._http)
         return self.shop
 
     async def send(self, text: str) -> ClientResponse:
@@ -257,9 +233,16 @@ class Scene:
 
 
 @pytest.fixture
-async def scene(request: pytest.FixtureRequest, serve: Any, http: Any) -> AsyncIterator[Scene]:
+async def scene(
+    request: pytest.FixtureRequest,
+    serve: Any,
+    http: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> AsyncIterator[Scene]:
     """A scene of the kind that the test asks for; whatever it still holds is let go."""
-    scene = Scene(request.param, serve, http)
+    start_quickly(monkeypatch)
+    scene = Scene(request.param, serve, http, tmp_path)
     yield scene
     scene.play.go.set()
     async with asyncio.timeout(10):
@@ -379,7 +362,7 @@ async def test_cancel_while_running(scene: Scene) -> None:
 @every_kind
 async def test_time_limit(scene: Scene) -> None:
     """A job whose function runs too long fails with a code of its own, and is stopped."""
-    await scene.open(time_limit=0.02)
+    await scene.open(time_limit=1.0 if scene.in_process else 0.02)
     events = await scene.events("hold")
 
     assert events[-1].event == "failed"

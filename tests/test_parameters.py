@@ -14,9 +14,10 @@ from aiohttp import ClientSession, web
 from hypothesis import given, strategies as st
 
 import aioqueue
+from aioqueue import Upload
+from aioqueue._batch import Batch
 from aioqueue._errors import ConfigurationError, Refused
 from aioqueue._parameters import Received, Signature
-from aioqueue._running import Batch
 from tests.stage import new_job
 
 if TYPE_CHECKING:
@@ -43,6 +44,11 @@ def fill(function: Callable[..., Any], /, **received: Any) -> tuple[list[Any], d
     """The arguments that a request comes to, by way of its payload."""
     signature = Signature(function, method=False)
     return signature.arguments(signature.payload_of(Received(**received)), A_JOB)
+
+
+def call(signature: Signature, /, *args: Any, **kwargs: Any) -> bytes:
+    """The payload of a call from code."""
+    return signature.payload_of_call(signature.bound(args, kwargs))
 
 
 def run(function: Callable[..., Any], /, **received: Any) -> Any:
@@ -240,6 +246,22 @@ def test_the_whole_body(mark: Any) -> None:
     assert wrong(total, query=[("data", "7")]) == {"data": "is missing"}
 
 
+def test_where_files_may_come() -> None:
+    """What may be a file is kept, and on disk if it is to be; what can't be right is not kept."""
+
+    def take(
+        a: Upload, b: list[Upload], c: Upload | None, d: bytes, e: list[bytes], f: Any, g: int
+    ) -> None: ...
+
+    def take_more(a: Upload, job: aioqueue.Job = aioqueue.JOB, **more: bytes) -> None: ...
+
+    signature, more = (Signature(one, method=False) for one in (take, take_more))
+    names = "abcdefgx"
+    assert [name for name in names if signature.goes_to_disk(name)] == ["a", "b", "c"]
+    assert [name for name in names if signature.may_be_file(name)] == list("abcdef")
+    assert [more.may_be_file(name) for name in ("a", "x", "job")] == [True, True, False]
+
+
 def test_the_whole_body_as_bytes() -> None:
     """A whole body of bytes is taken as it is, whatever its type."""
 
@@ -334,7 +356,7 @@ def test_a_method() -> None:
     assert signature.arguments(payload, A_JOB) == ([], {"a": 1, "b": 2})
     with pytest.raises(Refused, match=r"^this is not a parameter here\.$"):
         signature.payload_of(Received(json=b'{"a":1,"this":2}'))
-    assert signature.payload_of_call([1], {"b": 2}) == payload
+    assert call(signature, 1, b=2) == payload
 
 
 # Batches
@@ -406,7 +428,7 @@ def test_what_is_wrong_with_one_job_of_a_batch() -> None:
     with pytest.raises(Refused, match=r"^a is missing\.$"):
         signature.payload_of(Received(files=[("b", b"1")]))
     with pytest.raises(TypeError, match="make: a must be a whole number, not an array"):
-        signature.payload_of_call([[1]], {})
+        call(signature, [1])
     assert signature.takes_files
 
 
@@ -558,7 +580,7 @@ def test_a_call() -> None:
         return a, item, image, job, more
 
     signature = Signature(make, method=False)
-    payload = signature.payload_of_call([1, Item("n")], {"image": b"\0", "b": {"c": Item("d")}})
+    payload = call(signature, 1, Item("n"), image=b"\0", b={"c": Item("d")})
     positional, named = signature.arguments(payload, A_JOB)
 
     more = {"b": {"c": {"name": "d", "count": 1}}}
@@ -604,7 +626,7 @@ def test_a_call_that_does_not_fit(args: list[Any], kwargs: dict[str, Any], messa
     one.__qualname__ = "one"
 
     with pytest.raises(TypeError, match=message):
-        Signature(one, method=False).payload_of_call(args, kwargs)
+        call(Signature(one, method=False), *args, **kwargs)
 
 
 def test_a_call_that_names_what_has_no_name() -> None:
@@ -615,7 +637,7 @@ def test_a_call_that_names_what_has_no_name() -> None:
     # The second is what some versions of Python say by themselves.
     message = "a can't be passed by name|'a' parameter is positional only"
     with pytest.raises(TypeError, match=message):
-        Signature(one, method=False).payload_of_call([], {"a": 2})
+        call(Signature(one, method=False), a=2)
 
 
 def test_null_is_no_nan() -> None:
@@ -625,7 +647,7 @@ def test_null_is_no_nan() -> None:
         return a, b
 
     signature = Signature(one, method=False)
-    _, named = signature.arguments(signature.payload_of_call([None, {1: (2, {3})}], {}), None)
+    _, named = signature.arguments(call(signature, None, {1: (2, {3})}), None)
 
     assert named == {"a": None, "b": {"1": [2, [3]]}}
 
@@ -680,7 +702,7 @@ def test_a_call_comes_through_its_payload(given: dict[str, Any]) -> None:
     """What a call passes is what the function gets, byte for byte."""
     signature = Signature(every, method=False)
 
-    assert signature.arguments(signature.payload_of_call([], given), None) == ([], given)
+    assert signature.arguments(call(signature, **given), None) == ([], given)
 
 
 @given(arguments)

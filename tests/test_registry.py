@@ -10,8 +10,9 @@ from aiohttp import web
 
 import aioqueue
 from aioqueue import ConfigurationError, QueuedFunction
+from aioqueue._options import FunctionOptions
 from aioqueue._registry import Registered, discover, policies, register, sub_apps, workers
-from aioqueue._settings import FunctionOptions, Settings
+from aioqueue._settings import Settings
 from aioqueue.web import _RUNTIME
 
 

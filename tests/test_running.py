@@ -14,17 +14,10 @@ import orjson
 import pytest
 
 import aioqueue
+from aioqueue._batch import Batch, BatchMismatch
 from aioqueue._encoding import NoJsonForm
 from aioqueue._outbox import Progress
-from aioqueue._running import (
-    CURRENT,
-    Batch,
-    BatchMismatch,
-    Job,
-    capture,
-    current_job,
-    outputs_of,
-)
+from aioqueue._running import CURRENT, Job, capture, current_job, outputs_of
 from tests import stage
 from tests.inside import make_app
 
@@ -137,6 +130,7 @@ def test_public_names_of_a_job() -> None:
         "attempt",
         "cancel",
         "cancelled",
+        "directory",
         "id",
         "log",
         "metadata",

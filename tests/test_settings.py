@@ -14,7 +14,8 @@ from hypothesis import given, strategies as st
 
 import aioqueue
 from aioqueue._errors import ConfigurationError
-from aioqueue._settings import FunctionOptions, Settings
+from aioqueue._options import FunctionOptions
+from aioqueue._settings import Settings
 
 pytestmark = pytest.mark.one_loop
 
@@ -51,6 +52,7 @@ PATH = (
     ["", "queue", "/", "/queue/", "/a//b", "/{id}", "/a?b", "/a b", "/a\n", "/é", "/a>", 5],
     'a path such as "/queue"',
 )
+DIRECTORY = (["", 5, b"/tmp", True], "the path of a directory, or None")
 NAME = (["", "a\n", 5], "a printable name, or None")
 
 
@@ -69,6 +71,10 @@ SETTINGS = {
     "public_path": (PATH[0][1:], PATH[1]),
     "default_concurrency_limit": or_none(WHOLE_FROM_1),
     "max_threads": not_none(WHOLE_FROM_1),
+    "max_processes": or_none(WHOLE_FROM_1),
+    "max_jobs_per_process": or_none(WHOLE_FROM_1),
+    "process_initializer": ([1, "f"], "a callable that takes nothing, or None"),
+    "kill_timeout": not_none(SECONDS_FROM_0),
     "max_tasks": not_none(WHOLE_FROM_1),
     "max_size": or_none(WHOLE_FROM_0),
     "max_queued_bytes": or_none(WHOLE_FROM_1),
@@ -96,6 +102,9 @@ SETTINGS = {
     "max_updates_per_second": not_none(WHOLE_FROM_1),
     "max_log_events": not_none(WHOLE_FROM_1),
     "max_log_bytes": not_none(WHOLE_FROM_1),
+    "max_event_bytes": not_none(WHOLE_FROM_1),
+    "spool_dir": DIRECTORY,
+    "max_spool_bytes": not_none(WHOLE_FROM_1),
     "result_ttl": not_none(SECONDS_ABOVE_0),
     "max_results": not_none(WHOLE_FROM_1),
     "max_result_bytes": not_none(WHOLE_FROM_1),
@@ -114,6 +123,8 @@ OPTIONS = {
     "batch_timeout": not_none(SECONDS_FROM_0),
     "time_limit": or_none(SECONDS_ABOVE_0),
     "cancel_timeout": or_none(SECONDS_FROM_0),
+    "executor": (["loop", "", True, 5, []], '"thread", "process", or None'),
+    "kill_timeout": or_none(SECONDS_FROM_0),
     "on_disconnect": DISCONNECT,
     "max_body_size": or_none(WHOLE_FROM_1),
     "client_key": CALLABLE,
@@ -174,7 +185,9 @@ def test_each_field_has_a_default_and_a_doc() -> None:
 @pytest.mark.parametrize(("kind", "users"), [(Settings, "settings"), (FunctionOptions, "options")])
 def test_each_field_is_used(kind: type, users: str) -> None:
     """A field that nothing reads is a promise that nobody keeps."""
-    sources = [path for path in PACKAGE.rglob("*.py") if path.name != "_settings.py"]
+    sources = [
+        path for path in PACKAGE.rglob("*.py") if path.name not in ("_settings.py", "_options.py")
+    ]
     text = "\n".join(path.read_text() for path in sources)
     dead = [
         field.name

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import attrs
 import orjson
@@ -165,7 +164,7 @@ class Entry:
         self.log.append(self.record.id, emission.type, data)
         self.log.trim(retention)
 
-    def end(self, outcome: Outcome, now: float) -> None:
+    def end(self, outcome: Outcome, now: float, retention: Retention) -> None:
         """Reach a terminal state, with its event."""
         job_id = self.record.id
         if outcome.state is JobState.CANCELLED and outcome.reason is None:
@@ -175,7 +174,8 @@ class Entry:
         self.finished = now
         self.listened_until = None
         kind = outcome.state.value
-        self.log.append(job_id, kind, event_data(job_id, kind, terminal_fields(outcome)))
+        fields = terminal_fields(outcome, retention.max_event_bytes)
+        self.log.append(job_id, kind, event_data(job_id, kind, fields))
         self.notify()
 
     @property
@@ -236,24 +236,19 @@ class Entry:
         )
 
 
-def terminal_fields(outcome: Outcome) -> bytes:
+def terminal_fields(outcome: Outcome, max_event_bytes: int) -> bytes:
     """What a terminal event holds besides its type and job."""
     if outcome.state is JobState.SUCCEEDED:
-        return _result_fields(outcome.result)
+        return _result_fields(outcome.result, max_event_bytes)
     if outcome.state is JobState.FAILED:
         return b'{"error":%b}' % (outcome.error or b"null")
     return orjson.dumps({"reason": outcome.reason})
 
 
-def _result_fields(result: Content | None) -> bytes:
+def _result_fields(result: Content | None, max_event_bytes: int) -> bytes:
     if result is None:
         return b'{"result":null}'
-    if result.is_json:
+    if result.is_told(max_event_bytes):
         truncated = b',"truncated":true' if result.truncated else b""
         return b'{"result":%b%b}' % (result.body, truncated)
-    file: dict[str, Any] = {
-        "content_type": result.content_type,
-        "size": len(result.body),
-        "name": result.name,
-    }
-    return b'{"result":null,"file":%b}' % orjson.dumps(file)
+    return b'{"result":null,"file":%b}' % orjson.dumps(result.file)

@@ -73,6 +73,7 @@ class Retention:
 
     max_log_events: int = 10_000
     max_log_bytes: int = 1 << 20
+    max_event_bytes: int = 1 << 20
     result_ttl: float = 600.0
     max_results: int = 10_000
     max_result_bytes: int = 256 << 20

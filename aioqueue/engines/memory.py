@@ -200,7 +200,7 @@ class MemoryEngine:
 
     def _end(self, entry: Entry, outcome: Outcome) -> None:
         now = self._clock()
-        entry.end(outcome, now)
+        entry.end(outcome, now, self._jobs.retention)
         self._deadlines.drop(entry)
         self._cancelled.pop(entry.record.id, None)
         self._jobs.end(entry, now)

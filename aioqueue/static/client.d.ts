@@ -31,7 +31,7 @@ export interface JobResource<Result = unknown> {
   /** Whether a generator put out more than is kept: then its result is null. */
   truncated?: boolean;
   error: Problem | null;
-  /** Instead of a result that is no JSON: `Job.result` fetches it, as a Blob. */
+  /** Instead of a result that is no JSON, or large: `Job.result` fetches it, a Blob if no JSON. */
   file?: ResultFile;
   links: { self: string; events: string; result: string };
 }

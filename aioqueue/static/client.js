@@ -317,12 +317,14 @@ async function* blocks(body, heard) {
 function request(init, args, key) {
   const headers = { ...init.headers, "Prefer": "respond-async", "Idempotency-Key": `"${key}"` };
   const isForm = args instanceof FormData;
-  if (!isForm && !Object.values(args).some((value) => value instanceof Blob)) {
+  if (!isForm && !Object.values(args).flat().some((value) => value instanceof Blob)) {
     headers["Content-Type"] = "application/json";
     return { ...init, method: "POST", headers, body: JSON.stringify(args) };
   }
   const form = isForm ? args : new FormData();
-  if (!isForm) for (const [name, value] of Object.entries(args)) form.append(name, value);
+  if (!isForm) {
+    for (const [name, value] of Object.entries(args)) for (const one of [value].flat()) form.append(name, one);
+  }
   return { ...init, method: "POST", headers, body: form };
 }
 

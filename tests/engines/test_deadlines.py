@@ -8,6 +8,7 @@ from hypothesis import given, strategies as st
 from aioqueue._job import JobRecord, JobState, Outcome
 from aioqueue.engines._deadlines import Deadlines
 from aioqueue.engines._entry import Entry
+from aioqueue.engines.base import Retention
 
 seconds = st.floats(0.001, 100)
 
@@ -119,6 +120,6 @@ def test_next_deadline(queue_timeout: float | None) -> None:
     assert entry.next_deadline() == min(5.0, queue_timeout or 5.0)
     entry.start("claim", 1.0, None)
     assert entry.next_deadline() == 5.0
-    entry.end(Outcome("1", JobState.SUCCEEDED), 2.0)
+    entry.end(Outcome("1", JobState.SUCCEEDED), 2.0, Retention())
 
     assert entry.next_deadline() is None

@@ -255,7 +255,7 @@ class Active:
             return refused(outcome.job_id, error.problem)
         except OSError as error:
             return unexplained(outcome.job_id, self.claim.function, error)
-        return attrs.evolve(outcome, result=content)
+        return outcome._replace(result=content)
 
     async def _outputs(self, job: Job) -> Content:
         return await outputs(self._around.engine, job.id, output_count(job))

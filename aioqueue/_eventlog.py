@@ -9,8 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping
 
-import attrs
-
 from ._job import BEGINNING, Content, EventId
 from .engines.base import Engine, EventPage
 
@@ -74,7 +72,7 @@ class Reader:
         if not page.ended and page.progress != self._progress.get(job_id):
             self._progress[job_id] = page.progress
             return page
-        return attrs.evolve(page, progress=None) if page.events or page.ended else None
+        return page._replace(progress=None) if page.events or page.ended else None
 
     async def read(self) -> list[tuple[str, EventPage]]:
         """What is new in the logs, and move the cursors behind it.  Never waits for anything."""

@@ -99,7 +99,7 @@ class JobHandle(Generic[R_co]):
             path = Path(result.path)
             if result.name is not None:
                 return typing.cast(R_co, path)
-            result = attrs.evolve(result, path=None, body=await in_thread(path.read_bytes))
+            result = result._replace(path=None, body=await in_thread(path.read_bytes))
         if not result.is_value:
             return typing.cast(R_co, result.body)
         if result.truncated:

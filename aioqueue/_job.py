@@ -1,7 +1,8 @@
 """The vocabulary: what a job is, and the values that travel between the layers.
 
 Everything here is data.  A value is frozen once made; the only thing that changes is what an
-engine stores about a job, and that is the engine's own business.
+engine stores about a job, and that is the engine's own business.  What is made for every job is a
+named tuple, which is the cheapest to make.
 """
 
 from __future__ import annotations
@@ -95,8 +96,7 @@ BEGINNING = EventId(1, 0)
 """The place before the first event of a first attempt."""
 
 
-@attrs.frozen(slots=True)
-class Event:
+class Event(NamedTuple):
     """One durable entry of a job's log, encoded once and sent as it is to every reader."""
 
     job_id: str
@@ -112,8 +112,7 @@ def event_data(job_id: str, kind: str, fields: bytes = b"{}") -> bytes:
     return head + (b"}" if fields == b"{}" else b"," + fields[1:])
 
 
-@attrs.frozen(slots=True)
-class Content:
+class Content(NamedTuple):
     """The result of a job: JSON, other bytes, or a file."""
 
     body: bytes = b""
@@ -146,8 +145,7 @@ class Content:
         return {"content_type": self.content_type, "size": self.size, "name": self.name}
 
 
-@attrs.frozen(slots=True, kw_only=True)
-class JobRecord:
+class JobRecord(NamedTuple):
     """One accepted request, as it is stored.  Whoever enqueues makes it; nobody changes it."""
 
     id: str
@@ -169,16 +167,14 @@ class JobRecord:
     """Whether it is kept for a while once it has ended; a gated request is not."""
 
 
-@attrs.frozen(slots=True)
-class Attempt:
+class Attempt(NamedTuple):
     """One run of a job; number 1 unless its worker was lost or gave it back."""
 
     record: JobRecord
     number: int
 
 
-@attrs.frozen(slots=True)
-class Claim:
+class Claim(NamedTuple):
     """One running slot of a queue, holding one or more jobs of one function."""
 
     id: str
@@ -189,8 +185,7 @@ class Claim:
     """The number of the slot, from 0: the lowest that no other claim of the queue has."""
 
 
-@attrs.frozen(slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """How a job ended, as a value: the executor makes it once and nobody interprets it again."""
 
     job_id: str
@@ -202,8 +197,7 @@ class Outcome:
     """Why a job was cancelled: ``client``, ``disconnect`` or ``shutdown``."""
 
 
-@attrs.frozen(slots=True)
-class Emission:
+class Emission(NamedTuple):
     """Something a running job says: durable (a log entry) or ephemeral (the latest wins)."""
 
     type: str
@@ -212,8 +206,7 @@ class Emission:
     durable: bool = True
 
 
-@attrs.frozen(slots=True, kw_only=True)
-class Snapshot:
+class Snapshot(NamedTuple):
     """A job as it stood at one moment."""
 
     record: JobRecord

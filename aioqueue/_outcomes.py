@@ -10,8 +10,6 @@ import stat
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import attrs
-
 from ._batch import Batch, BatchMismatch
 from ._encoding import NoJsonForm, encode
 from ._errors import JobCancelled, JobError, Problem
@@ -67,7 +65,7 @@ def outcomes_of(
         return [
             _failure(one.id, function, job.errors[one.id])
             if one.id in job.errors
-            else attrs.evolve(whole, job_id=one.id)
+            else whole._replace(job_id=one.id)
             for one in job.jobs
         ]
     return [outcome(one.id, end) for one, end in zip(job.jobs, ends, strict=True)]

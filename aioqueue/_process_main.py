@@ -26,8 +26,6 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from attrs import evolve
-
 from ._batch import Batch, BatchMismatch
 from ._errors import AioqueueError, ConfigurationError, JobCancelled
 from ._executors import Ended, run_call
@@ -359,11 +357,11 @@ def _lasting(content: Content, call: ProcessCall, job: Job) -> Content:
             return content
         path = job.directory / _RESULT
         path.write_bytes(content.body)
-        return evolve(content, body=b"", path=str(path), file_size=len(content.body))
+        return content._replace(body=b"", path=str(path), file_size=len(content.body))
     if call.temporary and Path(content.path).is_relative_to(os.path.realpath(call.temporary)):
         path = job.directory / _RESULT
         shutil.move(content.path, path)
-        return evolve(content, path=str(path))
+        return content._replace(path=str(path))
     return content
 
 

@@ -21,8 +21,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
-import attrs
-
 from ._errors import ConfigurationError, Problem, Refused
 from ._job import Content
 
@@ -178,7 +176,7 @@ class Spool:
             path = await in_thread(link, path, folder / f"result-{secrets.token_hex(4)}")
         await in_thread(_remove_all_but, folder, path)
         self._kept[job_id] = None
-        return attrs.evolve(content, path=str(path))
+        return content._replace(path=str(path))
 
     def let_go(self, job_id: str) -> None:
         """What was kept is no result after all."""

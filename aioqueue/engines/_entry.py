@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import attrs
 import orjson
 
 from .._errors import Problem
@@ -168,7 +167,7 @@ class Entry:
         """Reach a terminal state, with its event."""
         job_id = self.record.id
         if outcome.state is JobState.CANCELLED and outcome.reason is None:
-            outcome = attrs.evolve(outcome, reason=self.cancel_reason)
+            outcome = outcome._replace(reason=self.cancel_reason)
         self.state = outcome.state
         self.outcome = outcome
         self.finished = now

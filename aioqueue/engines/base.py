@@ -32,7 +32,7 @@ An engine raises :exc:`ClaimLost` and :exc:`EngineUnavailable`, and no exception
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import attrs
 
@@ -79,8 +79,7 @@ class Retention:
     max_result_bytes: int = 256 << 20
 
 
-@attrs.frozen(slots=True)
-class Dedup:
+class Dedup(NamedTuple):
     """An idempotency key: the same ``scope`` and ``key`` is the same job, once."""
 
     scope: str
@@ -88,8 +87,7 @@ class Dedup:
     fingerprint: bytes
 
 
-@attrs.frozen(slots=True)
-class Enqueued:
+class Enqueued(NamedTuple):
     """The answer to an enqueue.
 
     ``accepted``; ``duplicate`` (``job_id`` is the job that has the key already); ``conflict``
@@ -105,8 +103,7 @@ class Enqueued:
     max_size: int | None = None
 
 
-@attrs.frozen(slots=True)
-class ClaimReply:
+class ClaimReply(NamedTuple):
     """What a worker got.
 
     Attributes:
@@ -122,8 +119,7 @@ class ClaimReply:
     ended: Sequence[str] = ()
 
 
-@attrs.frozen(slots=True)
-class EventPage:
+class EventPage(NamedTuple):
     """What a job's log holds after some event.
 
     Attributes:
@@ -139,8 +135,7 @@ class EventPage:
     progress: bytes | None = None
 
 
-@attrs.frozen(slots=True)
-class Work:
+class Work(NamedTuple):
     """A hint to a worker: queues that may have work for it, jobs whose cancel was requested."""
 
     queues: Sequence[str] = ()

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left, bisect_right
 from itertools import accumulate
+from operator import mul, truediv
 from typing import NamedTuple
 
 __all__ = ["Durations"]
@@ -172,20 +173,23 @@ class Durations:
         if self._table is None:
             # What is all but forgotten would be lost in the sums, and then be divided by nothing.
             dust = _DUST * self._weight
-            bins = [self._bins[key] for key in sorted(self._bins) if self._bins[key][0] > dust]
-            values = [total / weight for weight, total in bins]
+            bins = [cell for _, cell in sorted(self._bins.items()) if cell[0] > dust]
+            weights = [weight for weight, _ in bins]
+            totals = [total for _, total in bins]
+            values = list(map(truediv, totals, weights))
+            squares = map(mul, totals, values)
             self._table = Table(
                 values,
-                list(accumulate((weight for weight, _ in bins), initial=0.0)),
-                list(accumulate((total for _, total in bins), initial=0.0)),
-                list(
-                    accumulate(
-                        (total * value for (_, total), value in zip(bins, values, strict=True)),
-                        initial=0.0,
-                    )
-                ),
+                list(accumulate(weights, initial=0.0)),
+                list(accumulate(totals, initial=0.0)),
+                list(accumulate(squares, initial=0.0)),
             )
         return self._table
+
+    @property
+    def median(self) -> float:
+        """The duration that half of the jobs stay under; 0 without history."""
+        return self.points(1)[0]
 
     def quantile(self, share: float, elapsed: float = 0.0) -> float:
         """The duration that ``share`` (0 to 1) of the jobs stay under; 0 without history.

@@ -271,7 +271,7 @@ class MemoryEngine:
         self._sequence += 1
         name, function = str(self._sequence), batch[0].record.function
         durations = queue.durations.get(function)
-        eta = durations.quantile(0.5) if durations else None
+        eta = durations.median if durations else None
         for entry in batch:
             queue.start(entry)
             self._backlog.shrink(entry.record)

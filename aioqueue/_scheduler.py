@@ -87,8 +87,13 @@ class Scheduler:
         )
         self._context = copy_context()  # for work that is no single request's
         self._demands: dict[str, dict[str, Demand]] = {}
+        self._executor_of: dict[str, Executor] = {}  # by function
+        self._workers: dict[str, dict[str, Executor]] = {}  # by queue: what runs its functions
         for function in functions.values():
-            self._demands.setdefault(function.queue, {})[function.name] = function.demand
+            name, queue, capacity = function.name, function.queue, function.demand.capacity
+            self._demands.setdefault(queue, {})[name] = function.demand
+            self._executor_of[name] = executors[capacity]
+            self._workers.setdefault(queue, {})[capacity] = executors[capacity]
         self._windows: dict[str, asyncio.TimerHandle] = {}
         self._locals: dict[str, Local] = {}
         self._active: dict[str, Active] = {}
@@ -119,10 +124,7 @@ class Scheduler:
 
     def can_start(self, function: str) -> bool:
         """Whether a worker is free for this function."""
-        return self._executor_of(function).free > 0
-
-    def _executor_of(self, function: str) -> Executor:
-        return self._executors[self._functions[function].demand.capacity]
+        return self._executor_of[function].free > 0
 
     def runs(self, job_id: str) -> bool:
         """Whether a job holds a place here."""
@@ -144,7 +146,7 @@ class Scheduler:
 
     def holders(self, record: JobRecord) -> tuple[list[str], list[str]]:
         """Who holds the slots and the places here that a waiting job could get."""
-        executor = self._executor_of(record.function)
+        executor = self._executor_of[record.function]
         active = dict.fromkeys(self._active.values())
         slots = [one.job.id for one in active if one.claim.queue == record.queue]
         places = [one.job.id for one in active if one.executor is executor]
@@ -228,7 +230,7 @@ class Scheduler:
             self._dispatching = False
 
     async def _claim(self, queue: str) -> None:
-        free = {name: executor.free for name, executor in self._executors.items()}
+        free = {name: executor.free for name, executor in self._workers[queue].items()}
         reply = await self._engine.claim(self.node, queue, self._demands[queue], free)
         for claim in reply.claims:
             self._start(claim)
@@ -251,21 +253,17 @@ class Scheduler:
         self._spawn(self.dispatch(queue), self._context.copy())
 
     def _start(self, claim: Claim) -> None:
-        records = [attempt.record for attempt in claim.attempts]
-        locals = [
-            self._locals.setdefault(record.id, Local(self._context.copy(), self._app))
-            for record in records
-        ]
+        locals = [self._local(attempt.record.id) for attempt in claim.attempts]
         function = self._functions[claim.function]
         # The work gets a copy: a thread may be in a context while its task is woken.
         # What it sets stays with it, so that a hook sees no job any more.
         context = (self._context if function.is_batch else locals[0].context).copy()
-        executor = self._executor_of(claim.function)
+        executor = self._executor_of[claim.function]
         names = self._slots.get(claim.queue, ())
         slot = names[claim.slot] if claim.slot < len(names) else None
         active = Active(claim, function, executor, locals, context, self._around, slot)
-        for record in records:
-            self._active[record.id] = active
+        for attempt in claim.attempts:
+            self._active[attempt.record.id] = active
         gate = locals[0].gate
         if gate is None:
             self._spawn(self._run(active, active.start()), context.copy())
@@ -274,6 +272,13 @@ class Scheduler:
             self._spawn(self.finish_gated(active, ended), context.copy())
         else:
             gate.set_result(active)
+
+    def _local(self, job_id: str) -> Local:
+        """What lies here of a job: of one that came through another process, nothing yet."""
+        local = self._locals.get(job_id)
+        if local is None:
+            local = self._locals[job_id] = Local(self._context.copy(), self._app)
+        return local
 
     def _spawn(self, coroutine: Coroutine[Any, Any, None], context: Context) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(coroutine, context=context)

@@ -14,7 +14,6 @@ class Backlog:
     def __init__(self) -> None:
         self.size = 0
         self._bytes = 0
-        self._by_function: dict[str, int] = {}
         self._by_client: dict[str, int] = {}
 
     def grow(self, record: JobRecord) -> None:
@@ -28,14 +27,13 @@ class Backlog:
     def _count(self, record: JobRecord, step: int) -> None:
         self.size += step
         self._bytes += step * len(record.payload)
-        self._by_function[record.function] = self._by_function.get(record.function, 0) + step
         if record.client is not None:
             left = self._by_client.pop(record.client, 0) + step
             if left:
                 self._by_client[record.client] = left
 
-    def refusal(self, record: JobRecord, limits: AdmissionLimits) -> Enqueued | None:
-        """Why one more job can't wait, if it can't."""
+    def refusal(self, record: JobRecord, waiting: int, limits: AdmissionLimits) -> Enqueued | None:
+        """Why one more job can't wait, if it can't; so many of its function's wait already."""
         quota = limits.max_queued_per_client
         if quota is not None and record.client is not None:
             size = self._by_client.get(record.client, 0)
@@ -43,7 +41,7 @@ class Backlog:
                 return Enqueued("quota_exceeded", record.id, size, quota)
         for size, bound in (
             (self.size, limits.max_size),
-            (self._by_function.get(record.function, 0), limits.function_max_size),
+            (waiting, limits.function_max_size),
         ):
             if bound is not None and size >= bound:
                 return Enqueued("queue_full", record.id, size, bound)

@@ -172,9 +172,8 @@ class Entry:
         self.outcome = outcome
         self.finished = now
         self.listened_until = None
-        kind = outcome.state.value
         fields = terminal_fields(outcome, retention.max_event_bytes)
-        self.log.append(job_id, kind, event_data(job_id, kind, fields))
+        self.log.append(job_id, outcome.state, event_data(job_id, outcome.state, fields))
         self.notify()
 
     @property
@@ -187,12 +186,14 @@ class Entry:
 
     def next_deadline(self) -> float | None:
         """When time will next ask something of this job."""
-        times = []
+        unheard = timeout = None
         if self.listened_until is not None and self.record.grace is not None:
-            times.append(self.listened_until + self.record.grace)
+            unheard = self.listened_until + self.record.grace
         if self.record.queue_timeout is not None and not self.has_run:
-            times.append(self.created + self.record.queue_timeout)
-        return min(times, default=None)
+            timeout = self.created + self.record.queue_timeout
+        if unheard is None or timeout is None:
+            return timeout if unheard is None else unheard
+        return min(unheard, timeout)
 
     def unheard(self, now: float) -> bool:
         """Whether it is attached, and nobody has listened for longer than its grace."""

@@ -38,7 +38,8 @@ class Queue:
 
     def __init__(self, name: str, policy: QueuePolicy) -> None:
         self.name = name
-        self.override: int | None = None
+        self.limit = policy.concurrency_limit
+        """How many claims may run at once; None is no limit."""
         self.in_line = 0
         """How many jobs wait, without those that are held beside the line."""
         self.slots: dict[str, Slot] = {}
@@ -53,16 +54,18 @@ class Queue:
         self._admitted: dict[str, int] = {}  # jobs of each client in line or running
         self._held: dict[str, Line] = {}  # beside the line: their client is at its cap
 
-    @property
-    def limit(self) -> int | None:
-        """How many claims may run at once."""
-        return self._policy.concurrency_limit if self.override is None else self.override
+    def override(self, limit: int | None) -> None:
+        """Set another limit; None restores that of the policy."""
+        self.limit = self._policy.concurrency_limit if limit is None else limit
 
     @property
     def has_slot(self) -> bool:
         """Whether another claim may run."""
-        limit = self.limit
-        return limit is None or len(self.slots) < limit
+        return self.limit is None or len(self.slots) < self.limit
+
+    def waiting(self, function: str) -> int:
+        """How many jobs of a function wait, held ones included."""
+        return self._waiting.get(function, 0)
 
     def starts_at_once(self, record: JobRecord) -> bool:
         """Whether a job that joined now would not wait: nobody is before it, a slot is free."""
@@ -109,10 +112,6 @@ class Queue:
         line.add(entry.key)
         self.in_line += 1
 
-    def start(self, entry: Entry) -> None:
-        """A job leaves the line to run."""
-        self._step_out(entry)
-
     def leave(self, entry: Entry) -> None:
         """A job stops waiting and will not run."""
         if entry.key is None:
@@ -120,10 +119,11 @@ class Queue:
             assert entry.record.client is not None
             self._let_go(entry.record.client, (entry.order, entry.sequence, entry))
         else:
-            self._step_out(entry)
+            self.step_out(entry)
             self.finish(entry)
 
-    def _step_out(self, entry: Entry) -> None:
+    def step_out(self, entry: Entry) -> None:
+        """A job leaves the line, to run or for good."""
         self._count(entry, -1)
         self._lines[entry.record.function, entry.record.node].remove(entry.key)
         entry.key = None

@@ -106,7 +106,7 @@ class MemoryEngine:
             return known
         queue = self._queues[record.queue]
         if not (can_start and queue.starts_at_once(record)):
-            refused = self._backlog.refusal(record, limits)
+            refused = self._backlog.refusal(record, queue.waiting(record.function), limits)
             if refused is not None:
                 return refused
         now = self._clock()
@@ -195,11 +195,10 @@ class MemoryEngine:
         queue = self._queues[entry.record.queue]
         queue.leave(entry)
         self._backlog.shrink(entry.record)
-        self._end(entry, outcome)
+        self._end(entry, outcome, self._clock())
         self._hint(queue)  # a held job may have joined the line
 
-    def _end(self, entry: Entry, outcome: Outcome) -> None:
-        now = self._clock()
+    def _end(self, entry: Entry, outcome: Outcome, now: float) -> None:
         entry.end(outcome, now, self._jobs.retention)
         self._deadlines.drop(entry)
         self._cancelled.pop(entry.record.id, None)
@@ -250,7 +249,7 @@ class MemoryEngine:
         left = dict(free)
         claims: list[Claim] = []
         ended: list[str] = []
-        while line.has_slot and (head := line.head(worker, demands)) is not None:
+        while line.in_line and line.has_slot and (head := line.head(worker, demands)) is not None:
             demand = demands[head.record.function]
             mates = line.mates(head, worker, demand.max_batch_size)
             overdue = [mate.record.id for mate in mates if self._overdue(mate, now)]
@@ -273,7 +272,7 @@ class MemoryEngine:
         durations = queue.durations.get(function)
         eta = durations.median if durations else None
         for entry in batch:
-            queue.start(entry)
+            queue.step_out(entry)
             self._backlog.shrink(entry.record)
             entry.start(name, now, eta)
         attempts = tuple(Attempt(entry.record, entry.log.attempt) for entry in batch)
@@ -338,11 +337,11 @@ class MemoryEngine:
         self, claim: Claim, outcomes: Sequence[Outcome], *, keep: bool = False
     ) -> None:
         """End jobs of a claim."""
-        queue = self._holder(claim)
+        queue, now = self._holder(claim), self._clock()
         entries = [self._require(claim, outcome.job_id) for outcome in outcomes]
         for entry, outcome in zip(entries, outcomes, strict=True):
             queue.finish(entry)
-            self._end(entry, outcome)
+            self._end(entry, outcome, now)
         # What was cut short by a cancel says nothing about how long the function takes.
         measured = any(outcome.state is not JobState.CANCELLED for outcome in outcomes)
         if keep:
@@ -351,7 +350,7 @@ class MemoryEngine:
             self._hint(queue)  # a job that was held beside the line may have joined it
             return
         if measured:
-            queue.measure(claim, self._clock())
+            queue.measure(claim, now)
         self._free(claim)
 
     async def release(self, claim: Claim) -> None:
@@ -394,5 +393,5 @@ class MemoryEngine:
 
     async def set_limit(self, queue: str, limit: int | None) -> None:
         """Override a queue's limit: 0 pauses it, None restores it."""
-        self._queues[queue].override = limit
+        self._queues[queue].override(limit)
         self._hint(self._queues[queue])

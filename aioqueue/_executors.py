@@ -10,12 +10,14 @@ import asyncio
 import inspect
 import queue
 import threading
+import time
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextvars import Context
 from functools import partial
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
+from ._batch import Batch
 from ._running import CURRENT, Job, outbox_of, outputs_of
 
 __all__ = [
@@ -34,6 +36,14 @@ Call = Callable[[], Any]
 
 THREAD_NAME = "aioqueue-thread-"
 """What the names of our threads begin with."""
+
+
+_GIVE_WAY = 1e-6
+"""Seconds the loop sleeps so that a thread gets the interpreter and begins with a batch.
+
+Else it would begin when all who waited for the batch before have been answered.  A system sleeps
+some 50 us at least, which is about what a thread takes to wake.
+"""
 
 
 class Ended(NamedTuple):
@@ -173,6 +183,8 @@ class ThreadExecutor(_Places[asyncio.Future[Ended]]):
         if len(self._threads) < len(self._running):
             self._start_thread()
         self._calls.put((job, call, context))
+        if isinstance(job, Batch):
+            time.sleep(_GIVE_WAY)
         return lambda: future
 
     def _start_thread(self) -> None:

@@ -262,16 +262,14 @@ class AdmissionLimits:
     """Whether the wait was found to be too long: then nothing new may wait."""
 
 
-@attrs.frozen(slots=True)
-class RunningClaim:
+class RunningClaim(NamedTuple):
     """A claim as seen from outside: which function holds the slot, and since when."""
 
     function: str
     started: float
 
 
-@attrs.frozen(slots=True, kw_only=True)
-class QueueStats:
+class QueueStats(NamedTuple):
     """The counts of one queue, and how long its functions took lately."""
 
     concurrency_limit: int | None

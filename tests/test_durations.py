@@ -290,3 +290,13 @@ def test_what_is_all_but_forgotten() -> None:
         assert variance >= 0.0
         assert durations.quantile(0.5, elapsed) >= 0.0
         assert len(durations.slices(4, elapsed)) == 4
+
+
+def test_the_median_follows_what_is_added() -> None:
+    """It is the quantile of a half, before and after the picture is drawn again."""
+    durations = Durations()
+    assert durations.median == 0.0
+    for seconds in [1.0] * 20 + [3.0] * 200:
+        durations.add(seconds)
+        assert durations.median == durations.quantile(0.5)
+    assert durations.median == pytest.approx(3.0)

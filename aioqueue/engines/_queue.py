@@ -254,6 +254,8 @@ class Queue:
         return QueueStats(
             concurrency_limit=self.limit,
             waiting={name: count for name, count in self._waiting.items() if count},
-            running=[RunningClaim(claim.function, at) for claim, at, *_ in self.slots.values()],
+            running=[
+                RunningClaim(slot.claim.function, slot.started) for slot in self.slots.values()
+            ],
             durations=self.durations,
         )

@@ -100,13 +100,9 @@ class BodyReader:
         self, request: web.Request, reading: Coroutine[Any, Any, T], limit: int
     ) -> T:
         """Await a read, and make what can go wrong with it into a refusal."""
-        # A body that is here already, as most are, needs no timer: reading it waits for nothing.
-        seconds = 0.0 if self._shutting_down else self._timeout
-        deadline = asyncio.timeout(None if request.content.is_eof() else seconds)
-        self._reading.add(deadline)
         try:
-            async with deadline:
-                return await reading
+            # A body that is here already, as most are, needs no timer: reading it waits for nothing.
+            return await (reading if request.content.is_eof() else self._in_time(reading))
         except TimeoutError:
             raise Refused(self._too_late()) from None
         except HTTPRequestEntityTooLarge:
@@ -120,6 +116,14 @@ class BodyReader:
             # The last is aiohttp's for an encoding, of a part of a form, that it does not know.
             detail = "The body can't be read: it is not what its headers say."
             raise Refused(Problem.of("bad_request", detail)) from error
+
+    async def _in_time(self, reading: Coroutine[Any, Any, T]) -> T:
+        """Await a read, but no longer than a body may take."""
+        deadline = asyncio.timeout(0.0 if self._shutting_down else self._timeout)
+        self._reading.add(deadline)
+        try:
+            async with deadline:
+                return await reading
         finally:
             self._reading.discard(deadline)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator
 from typing import Any, get_args
 
@@ -25,11 +24,6 @@ class Parameter:
     whole_body: bool
     from_json: Hook
     from_text: Hook
-
-    @property
-    def required(self) -> bool:
-        """Whether it has no default."""
-        return self.default is inspect.Parameter.empty
 
     @property
     def is_list(self) -> bool:

@@ -77,6 +77,7 @@ class Signature:
         self.returns: Any = result_type(hints.get("return", Any), batch)
         self._signature = inspect.signature(function)
         self._parameters: dict[str, Parameter] = {}
+        self._required: list[str] = []
         self._positional: list[inspect.Parameter] = []
         self._rest: Parameter | None = None
         self._job: str | None = None
@@ -126,6 +127,8 @@ class Signature:
             self._rest = known
             return
         self._parameters[parameter.name] = known
+        if parameter.default is parameter.empty:
+            self._required.append(parameter.name)
         if whole_body:
             self._body = self._only(self._body, known, "the whole Body")
 
@@ -183,7 +186,9 @@ class Signature:
         return parameter is not None and parameter.may_be_file
 
     def _taker(self, name: str) -> Parameter | None:
-        return self._parameters.get(name, self._rest) if self._takes(name) else None
+        """What a value of this name in a body is for."""
+        parameter = self._parameters.get(name)
+        return self._rest if parameter is None and name not in self._reserved else parameter
 
     # A request
 
@@ -217,7 +222,7 @@ class Signature:
             for name, value in (*received.path.items(), *received.query)
             if name in self._parameters and not self._parameters[name].whole_body
         ]
-        pairs += [(name, value) for name, value in received.fields if self._takes(name)]
+        pairs += [(name, value) for name, value in received.fields if self._taker(name)]
         wrong += self._unknown(name for name, _ in received.fields)
         lists = {one.name for one in self._parameters.values() if one.is_list}
         text: dict[str, Any] = {name: [] for name, _ in pairs if name in lists}
@@ -230,19 +235,15 @@ class Signature:
         wrong += _repeated(single, "is given more than once")
         return text
 
-    def _takes(self, name: str) -> bool:
-        """Whether a body may have this name in it."""
-        is_open = self._rest is not None and name not in self._reserved
-        return is_open or name in self._parameters
-
     def _unknown(self, names: Iterable[str]) -> list[Mismatch]:
         """What is wrong with the names in a body."""
-        unknown = dict.fromkeys(name for name in names if not self._takes(name))
+        unknown = [name for name in names if self._taker(name) is None]
         if not unknown:
             return []
         expected = f"one of the parameters ({', '.join(self._parameters) or 'none'})"
         return [
-            Mismatch(name, expected, "is not a parameter here") for name in islice(unknown, _MOST)
+            Mismatch(name, expected, "is not a parameter here")
+            for name in islice(dict.fromkeys(unknown), _MOST)
         ]
 
     def _json(self, received: Received, wrong: list[Mismatch]) -> dict[str, Any]:
@@ -260,6 +261,8 @@ class Signature:
     def _files(self, received: Received, wrong: list[Mismatch]) -> Files:
         if received.whole is not None and self._body is not None:
             return {self._body.name: received.whole}
+        if not received.files:
+            return {}
         wrong += self._unknown(name for name, _ in received.files)
         single: list[tuple[str, File]] = []
         lists: dict[str, list[File]] = {}
@@ -355,8 +358,8 @@ class Signature:
         failed: set[str] = set()
         for values, is_text in ((json, False), (text, True), (files, False)):
             for name, value in values.items():
-                parameter = self._parameters.get(name, self._rest)
-                if parameter is None or not self._takes(name):
+                parameter = self._taker(name)
+                if parameter is None:
                     continue  # said to be wrong already
                 make = parameter.from_text if is_text else parameter.from_json
                 try:
@@ -365,9 +368,9 @@ class Signature:
                     failed.add(name)
                     found = mismatches(name, parameter.annotation, error)
                     wrong.extend(islice(found, _MOST))
-        for parameter in self._parameters.values():
-            if parameter.required and parameter.name not in named and parameter.name not in failed:
-                wrong.append(Mismatch(parameter.name, "a value", "is missing"))
+        for name in self._required:
+            if name not in named and name not in failed:
+                wrong.append(Mismatch(name, "a value", "is missing"))
         return named
 
 

@@ -101,7 +101,7 @@ class BodyReader:
     ) -> T:
         """Await a read, and make what can go wrong with it into a refusal."""
         try:
-            # A body that is here already, as most are, needs no timer: reading it waits for nothing.
+            # A body that is here already, as most are, needs no timer: it is not waited for.
             return await (reading if request.content.is_eof() else self._in_time(reading))
         except TimeoutError:
             raise Refused(self._too_late()) from None

@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from functools import lru_cache
-
-import attrs
+from typing import NamedTuple
 
 __all__ = ["Mode", "Preferences", "choose_mode", "preferences", "split"]
 
@@ -23,8 +22,7 @@ class Mode(StrEnum):
     STREAM = "stream"
 
 
-@attrs.frozen(slots=True)
-class Preferences:
+class Preferences(NamedTuple):
     """The preferences that mean something here."""
 
     respond_async: bool = False

@@ -20,14 +20,12 @@ __all__ = ["metadata_of", "owner_of", "owner_text", "standing_of"]
 logger = logging.getLogger("aioqueue")
 
 
-async def _ask(hook: Callable[[Any], Any] | None, request: web.Request) -> Any:
+async def _ask(hook: Callable[[Any], Any], request: web.Request) -> Any:
     """What a hook of the app says of a request.
 
     Raises:
         Refused: the hook failed; its traceback is in the log.
     """
-    if hook is None:
-        return None
     try:
         answer = hook(request)
         return await answer if inspect.isawaitable(answer) else answer
@@ -49,7 +47,8 @@ async def owner_of(settings: Settings, request: web.Request) -> str | None:
     Raises:
         Refused: the hook failed.
     """
-    return owner_text(await _ask(settings.owner, request))
+    hook = settings.owner
+    return None if hook is None else owner_text(await _ask(hook, request))
 
 
 async def metadata_of(
@@ -61,6 +60,8 @@ async def metadata_of(
         Refused: the hook failed, or what it says has no JSON form.
     """
     hook = function.options.metadata or settings.metadata
+    if hook is None:
+        return None
     value = await _ask(hook, request)
     try:
         return None if value is None else orjson.dumps(value)
@@ -75,8 +76,8 @@ async def standing_of(function: Registered, request: web.Request) -> tuple[str |
     Raises:
         Refused: a hook failed.
     """
-    client = owner_text(await _ask(function.client_key, request))
-    priority = function.priority
+    hook, priority = function.client_key, function.priority
+    client = None if hook is None else owner_text(await _ask(hook, request))
     if callable(priority):
         priority = await _ask(priority, request)
         if not is_priority(priority):

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import secrets
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -216,22 +216,22 @@ class Runtime:
         """How requests and code reach a function."""
         return Door(self, registered)
 
-    async def answer(
+    def answer(
         self, registered: Registered, request: web.Request, subject: Any
-    ) -> web.StreamResponse:
+    ) -> Coroutine[Any, Any, web.StreamResponse]:
         """Answer a request to a function's route."""
         function = registered.function
         assert function is not None
         if function.takes_request and not self._submitter.wants_stream(request):
             handler = function.handler(subject)
-            return await self.pass_through(registered, request, _answering(handler))
-        return await self._submitter.answer(registered, request, subject)
+            return self.pass_through(registered, request, _answering(handler))
+        return self._submitter.answer(registered, request, subject)
 
-    async def pass_through(
+    def pass_through(
         self, registered: Registered, request: web.Request, handler: Handler
-    ) -> web.StreamResponse:
+    ) -> Coroutine[Any, Any, web.StreamResponse]:
         """Run a handler when it is its request's turn."""
-        return await self._gate.answer(registered, request, handler)
+        return self._gate.answer(registered, request, handler)
 
     # From code
 
@@ -335,13 +335,15 @@ class Door:
         """Whether that is the root application, or below it."""
         return app is self._runtime.app or app in sub_apps(self._runtime.app)
 
-    async def pass_through(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+    def pass_through(
+        self, request: web.Request, handler: Handler
+    ) -> Coroutine[Any, Any, web.StreamResponse]:
         """Run a handler when it is its request's turn."""
-        return await self._runtime.pass_through(self._registered, request, handler)
+        return self._runtime.pass_through(self._registered, request, handler)
 
-    async def answer(self, request: web.Request, subject: Any) -> web.StreamResponse:
+    def answer(self, request: web.Request, subject: Any) -> Coroutine[Any, Any, web.StreamResponse]:
         """Answer a request to the function's route."""
-        return await self._runtime.answer(self._registered, request, subject)
+        return self._runtime.answer(self._registered, request, subject)
 
     async def submit(
         self, arguments: Mapping[str, Any], subject: Any, options: SubmitOptions

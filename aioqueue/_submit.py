@@ -13,7 +13,7 @@ import math
 import os
 import secrets
 from base64 import urlsafe_b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from contextvars import copy_context
 from pathlib import Path
 from typing import Any
@@ -101,34 +101,28 @@ class Submitter:
         self, function: Registered, request: web.Request, subject: Any
     ) -> web.StreamResponse:
         """Answer a request: 202, the result, or a stream."""
-        try:
-            return await self._answer(function, request, subject)
-        except Refused as refused:
-            response = refusal_response(refused, request)
-            response.headers[hdrs.VARY] = "Accept, Prefer"
-            return await close_after(request, response)
-
-    @staticmethod
-    def wants_stream(request: web.Request) -> bool:
-        """Whether the request asks for Server-Sent Events."""
-        return _mode(request, prefer_of(request)) is Mode.STREAM
-
-    async def _answer(
-        self, function: Registered, request: web.Request, subject: Any
-    ) -> web.StreamResponse:
         if request.method == hdrs.METH_GET and "Last-Event-ID" in request.headers:
             # An EventSource that comes back would run the job again; 204 tells it to stop.
             return web.Response(status=204)
         if request.method == hdrs.METH_HEAD:
             # aiohttp routes HEAD with GET.  Looking must not start anything.
             return web.Response(content_type=JSON_TYPE, headers={hdrs.VARY: "Accept, Prefer"})
-        await self.refuse_early(function, request)
         job_id = new_job_id()
         try:
+            await self.refuse_early(function, request)
             received = await self._receive(function, request, subject, job_id)
             return await self._take(function, request, *received)
+        except Refused as refused:
+            response = refusal_response(refused, request)
+            response.headers[hdrs.VARY] = "Accept, Prefer"
+            return await close_after(request, response)
         finally:
             self.scheduler.clear(job_id)
+
+    @staticmethod
+    def wants_stream(request: web.Request) -> bool:
+        """Whether the request asks for Server-Sent Events."""
+        return _mode(request, prefer_of(request)) is Mode.STREAM
 
     async def _take(
         self,
@@ -274,9 +268,9 @@ class Submitter:
 
     # Answered
 
-    async def _stream(
+    def _stream(
         self, place: Place, request: web.Request, enqueued: Enqueued
-    ) -> web.StreamResponse:
+    ) -> Coroutine[Any, Any, web.StreamResponse]:
         headers: dict[str, str] = {hdrs.LOCATION: self.links.job(enqueued.job_id)}
         cursors = {enqueued.job_id: BEGINNING}
         if enqueued.outcome == "duplicate":  # a client that came back, maybe from a place
@@ -284,7 +278,7 @@ class Submitter:
             cursors = cursors_of(cursor_of(request), [enqueued.job_id])
         reader = Reader(self.engine, cursors)
         stream = place.listener = self.streams.open(request, reader, headers)
-        return await self.streams.serve(stream)
+        return self.streams.serve(stream)
 
     async def _wait(
         self, place: Place, request: web.Request, enqueued: Enqueued, prefer: Preferences

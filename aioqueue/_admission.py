@@ -13,8 +13,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Mapping, Sequence
-
-import attrs
+from typing import NamedTuple
 
 from ._durations import Durations
 from ._job import Demand, QueueStats
@@ -31,8 +30,7 @@ _THIN = 64
 """Into how many thin slots all slots together are cut, about."""
 
 
-@attrs.frozen(slots=True)
-class Estimate:
+class Estimate(NamedTuple):
     """A place in line, and the seconds until the result: likely, and at worst (nine of ten)."""
 
     position: int | None

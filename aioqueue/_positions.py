@@ -35,6 +35,7 @@ _FRESH = 0.1
 """Seconds for which the forecast of a queue is good: faster changes are noise to people."""
 _FRESHEST = 0.02
 """At least so many, however fast one job starts after the other."""
+_ENDED = Estimate(None, None, None, None)
 
 
 class Estimator:
@@ -106,7 +107,7 @@ class Estimator:
             elapsed = await self._engine.now() - snapshot.started
             eta, high = time_left(forecast.durations.get(record.function), elapsed)
             return Estimate(None, forecast.queue_size, eta, high)
-        return Estimate(None, None, None, None)
+        return _ENDED
 
     async def next_start(self, function: str, queue: str) -> float | None:
         """Seconds until the next job starts, which makes room for one more to wait."""
@@ -284,4 +285,4 @@ def _shown(waiting: Waiting, estimate: Estimate, reason: str | None, now: float)
         return estimate
     eta = min(estimate.eta, round(expected[0], 3))
     high = max(eta, min(estimate.eta_high, round(expected[1], 3)))
-    return attrs.evolve(estimate, eta=eta, eta_high=high)
+    return estimate._replace(eta=eta, eta_high=high)

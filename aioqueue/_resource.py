@@ -59,17 +59,15 @@ def job_resource(
     *,
     with_result: bool = True,
     max_event_bytes: int = 1 << 20,
-    **more: Any,
 ) -> bytes:
-    """The job as JSON; ``more`` is put in front, as the ``type`` of an event is."""
+    """The job as JSON."""
     job_id = snapshot.record.id
     result = snapshot.result if with_result else None
     is_told = result is None or result.is_told(max_event_bytes)
     document: dict[str, Any] = {
-        **more,
         "id": job_id,
         "function": snapshot.record.function,
-        "state": snapshot.state.value,
+        "state": str(snapshot.state),
         "position": estimate.position,
         "held": snapshot.state is JobState.QUEUED and estimate.position is None,
         "queue_size": estimate.queue_size,

@@ -75,9 +75,10 @@ class EventStream(EventSourceResponse):
 
     def __init__(self, send_timeout: float, headers: Mapping[str, str]) -> None:
         super().__init__(sep="\n", allow_all_methods=True, send_timeout=send_timeout)
-        del self.headers[hdrs.CONNECTION]  # aiohttp knows what to say there, and does
-        self.headers.update(STREAM_HEADERS)
-        self.headers.update(headers)
+        mine = self.headers
+        mine.clear()  # of a Connection above all: aiohttp knows what to say there, and does
+        mine.extend(STREAM_HEADERS)
+        mine.extend(headers)
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
         """Send the headers; on HTTP/1.0, where a body ends with the connection, close it then."""
@@ -205,16 +206,17 @@ class _Stream(Listener):
             lines.append(frame("progress", event_data(job_id, "progress", page.progress)))
         return b"".join(lines)
 
-    async def write(self, data: bytes, now: float) -> None:
-        """Send; a client that does not read makes this wait, and only this."""
-        self._silent_since = now
-        self.look_at = 0.0
-        await self._response.write(data)
+    async def send(self, data: bytes) -> None:
+        """Send what there is, and end the response if all its jobs have ended.
 
-    async def finish(self, data: bytes) -> None:
-        """Send the last of it, and end the response."""
+        A client that does not read makes this wait, and only this.
+        """
         self.look_at = 0.0
-        await self._response.write_eof(data)
+        if not self.reader.cursors:
+            await self._response.write_eof(data)
+        elif data:
+            self._silent_since = asyncio.get_running_loop().time()
+            await self._response.write(data)
 
     def abort(self) -> None:
         """Hang up on a client that does not read."""
@@ -269,25 +271,17 @@ class Streams:
 
     async def serve(self, stream: _Stream, unknown: Sequence[str] = ()) -> web.StreamResponse:
         """Send what there is, then what comes, until all jobs have ended or the client left."""
-        response, reader, loop = stream._response, stream.reader, asyncio.get_running_loop()
+        response, reader = stream._response, stream.reader
         try:
             with reader:
                 await response.prepare(stream.request)
                 # One turn of the loop: a job that is quick has ended by then, and everything it
                 # said leaves in one write.
                 await asyncio.sleep(0)
-                opening = await self._opening(stream, unknown)
-                if reader.cursors:
-                    await stream.write(opening, loop.time())
-                else:
-                    await stream.finish(opening)
+                await stream.send(await self._opening(stream, unknown))
                 while reader.cursors and not stream.dropped:
                     await reader.wait()
-                    data = await self._news(stream)
-                    if not reader.cursors:
-                        await stream.finish(data)
-                    elif data:
-                        await stream.write(data, loop.time())
+                    await stream.send(await self._news(stream))
         except ConnectionError:
             pass  # the client has left; the job lives on by its own rules
         finally:
@@ -296,11 +290,11 @@ class Streams:
 
     async def _opening(self, stream: _Stream, unknown: Sequence[str]) -> bytes:
         """The first bytes: when to come back, how every job stands, and what was missed."""
-        parts = [b"retry: %d\n\n" % random.randint(1000, 3000)]
+        parts = [b"retry: %d\n\n" % random.uniform(1000, 3000)]
         jobs = list(stream.reader.cursors)
         pages = dict(await stream.reader.read())
         stream.reader.gone += unknown
-        parts.append(_gone(stream.reader))
+        parts += _gone(stream.reader)
         for job_id in jobs:
             page = pages.get(job_id)
             parts.append(await self._state(stream, job_id, page is not None and page.truncated))
@@ -314,7 +308,7 @@ class Streams:
             if page.truncated:  # the reader fell behind the log: say so before going on
                 parts.append(await self._state(stream, job_id, True))
             parts.append(stream.frames(job_id, page))
-        parts.append(_gone(stream.reader))
+        parts += _gone(stream.reader)
         return b"".join(parts)
 
     async def _state(self, stream: _Stream, job_id: str, truncated: bool) -> bytes:
@@ -328,9 +322,8 @@ class Streams:
         estimate = await self._estimator.estimate(snapshot)
         if snapshot.state is JobState.QUEUED:
             self._follow(stream, snapshot, estimate)
-        data = job_resource(
-            snapshot, estimate, self._links, with_result=False, type="state", job=job_id
-        )
+        job = job_resource(snapshot, estimate, self._links, with_result=False)
+        data = event_data(job_id, "state", job)
         return frame("state", data[:-1] + b',"truncated":%b}' % _BOOLEANS[truncated])
 
     def _follow(self, stream: _Stream, snapshot: Snapshot, estimate: Estimate) -> None:
@@ -345,7 +338,7 @@ class Streams:
 _BOOLEANS = {True: b"true", False: b"false"}
 
 
-def _gone(reader: Reader) -> bytes:
+def _gone(reader: Reader) -> list[bytes]:
     """An event for each job that is not known, or no longer; the name may be a stranger's text."""
     jobs, reader.gone = reader.gone, []
-    return b"".join(frame("gone", orjson.dumps({"type": "gone", "job": job})) for job in jobs)
+    return [frame("gone", orjson.dumps({"type": "gone", "job": job})) for job in jobs]

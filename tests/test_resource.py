@@ -17,14 +17,12 @@ NOW = 1_795_448_666.101
 
 
 def resource(
-    estimate: Estimate = NOTHING, *, with_result: bool = True, more: Any = None, **fields: Any
+    estimate: Estimate = NOTHING, *, with_result: bool = True, **fields: Any
 ) -> dict[str, Any]:
     """The JSON of a job with these fields."""
     record = JobRecord(id=JOB, function="generate", queue="queue", payload=b"secret", owner="ada")
     snapshot = Snapshot(record=record, **{"state": JobState.QUEUED, "created": NOW, **fields})
-    body = job_resource(
-        snapshot, estimate, Links("/queue"), with_result=with_result, **(more or {})
-    )
+    body = job_resource(snapshot, estimate, Links("/queue"), with_result=with_result)
     return json.loads(body)
 
 
@@ -118,12 +116,6 @@ def test_failed() -> None:
 def test_cancelled(reason: str) -> None:
     """A cancelled job says why."""
     assert resource(state=JobState.CANCELLED, reason=reason)["reason"] == reason
-
-
-def test_more_comes_first() -> None:
-    """What an event adds stands in front, where its type belongs."""
-    document = resource(more={"type": "state", "job": JOB})
-    assert list(document)[:3] == ["type", "job", "id"]
 
 
 @pytest.mark.parametrize(

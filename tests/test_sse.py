@@ -255,6 +255,7 @@ async def test_order(shop: Shop) -> None:
     events = read_events(response)
     state = await anext(events)
     assert (state.event, state.data["state"], state.id) == ("state", "running", "")
+    assert list(state.data)[:3] == ["type", "job", "id"]
     started = await anext(events)
     assert (started.event, started.data["type"], started.id) == ("started", "started", "1-1")
     job_id = state.data["job"]

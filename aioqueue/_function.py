@@ -108,7 +108,6 @@ class QueuedFunction(_Submittable[P, R]):
         self._takes_nothing = parameters == ["self"]
         self.takes_request = self._takes_nothing or _takes_request(function)
         self._doors: dict[web.Application, Door] = {}
-        self._signature: Signature | None = None
         self._refuse_what_cannot_work()
 
     def _refuse_what_cannot_work(self) -> None:
@@ -153,14 +152,10 @@ class QueuedFunction(_Submittable[P, R]):
         if self._takes_nothing:
             self.takes_request = issubclass(owner, web.View)
 
-    @property
+    @functools.cached_property
     def signature(self) -> Signature:
         """The parameters, as clients can fill them; read at start-up, when all names exist."""
-        if self._signature is None:
-            self._signature = Signature(
-                self.__wrapped__, method=self.is_method, batch=self.declared.batch
-            )
-        return self._signature
+        return Signature(self.__wrapped__, method=self.is_method, batch=self.declared.batch)
 
     # Being registered with a started app
 
@@ -256,8 +251,7 @@ class QueuedFunction(_Submittable[P, R]):
             if not args:
                 raise TypeError(f"{self.name} is a method: submit it on its object.")
             subject, *args = args
-        arguments = self.signature.bound(args, kwargs)
-        door = self._door(None)
+        arguments, door = self.signature.bound(args, kwargs), self._door(None)
         job_id = await door.submit(arguments, subject, options)
         return JobHandle(door, job_id, self.signature.returns)
 
@@ -280,11 +274,10 @@ class QueuedFunction(_Submittable[P, R]):
         (record,), (local,) = records, locals
         if self.takes_request:
             return functools.partial(_run_with_request, self.handler(local.subject), local.request)
-        function: Callable[..., Any] = self.__wrapped__
-        if self.is_method:
-            function = functools.partial(function, local.subject)
         positional, named = self.signature.arguments(record.payload, job)
-        return functools.partial(function, *positional, **named)
+        if self.is_method:
+            positional.insert(0, local.subject)
+        return functools.partial(self.__wrapped__, *positional, **named)
 
     def __repr__(self) -> str:
         return f"<QueuedFunction {self.name}>"

@@ -82,6 +82,10 @@ class Signature:
         self._rest: Parameter | None = None
         self._job: str | None = None
         self._body: Parameter | None = None
+        self.takes_any_body = False
+        """Whether the whole body is taken as a file, whatever its type."""
+        self.body_goes_to_disk = False
+        """Whether the whole body is taken as a file on disk."""
         self._method = method
         parameters = list(self._signature.parameters.values())
         self._reserved = {parameters.pop(0).name} if method else set()
@@ -131,6 +135,8 @@ class Signature:
             self._required.append(parameter.name)
         if whole_body:
             self._body = self._only(self._body, known, "the whole Body")
+            self.takes_any_body = known.is_file
+            self.body_goes_to_disk = known.is_on_disk
 
     def _item_of(self, parameter: inspect.Parameter, annotation: Any) -> Any:
         """What one job sends of a batch function's parameter: its list has a place for each."""
@@ -164,16 +170,6 @@ class Signature:
     def takes_files(self) -> bool:
         """Whether a form may fill this signature."""
         return self._body is None and any(p.is_file for p in self._parameters.values())
-
-    @property
-    def takes_any_body(self) -> bool:
-        """Whether the whole body is taken as a file, whatever its type."""
-        return self._body is not None and self._body.is_file
-
-    @property
-    def body_goes_to_disk(self) -> bool:
-        """Whether the whole body is taken as a file on disk."""
-        return self._body is not None and self._body.is_on_disk
 
     def goes_to_disk(self, name: str) -> bool:
         """Whether a file that comes under this name goes to disk."""

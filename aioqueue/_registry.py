@@ -66,6 +66,12 @@ class Registered:
     queue: str
     demand: Demand
     options: FunctionOptions
+    is_batch: bool
+    """Whether it takes the arguments of many jobs at once, as lists."""
+    capture_logs: bool
+    """Whether its log records go to its clients."""
+    track_tqdm: bool
+    """Whether any bar of tqdm's in it is its progress."""
     limits: AdmissionLimits
     client_key: ClientKey | None
     priority: Priority | None
@@ -83,21 +89,6 @@ class Registered:
     """The (sub-)application of its first route; None if it has no route."""
     function: Function | None
     """None for a middleware's gate, whose work is whatever handler comes next."""
-
-    @property
-    def is_batch(self) -> bool:
-        """Whether it takes the arguments of many jobs at once, as lists."""
-        return self.options.batch
-
-    @property
-    def capture_logs(self) -> bool:
-        """Whether its log records go to its clients."""
-        return self.options.capture_logs
-
-    @property
-    def track_tqdm(self) -> bool:
-        """Whether any bar of tqdm's in it is its progress."""
-        return self.options.track_tqdm
 
     def call(
         self, records: Sequence[JobRecord], job: Job, locals: Sequence[Local]
@@ -142,6 +133,9 @@ def register(
         queue=options.concurrency_id or name,
         demand=_demand(options, function),
         options=options,
+        is_batch=options.batch,
+        capture_logs=options.capture_logs,
+        track_tqdm=options.track_tqdm,
         limits=AdmissionLimits(
             max_size=settings.max_size,
             function_max_size=options.max_size,

@@ -205,11 +205,12 @@ class Starts:
         """When the nth thin start is, from 0, if every job takes ``step`` and all are in use."""
         free_at, step = self._free_at, self._step
         slots = len(free_at)
-        if free_at[-1] - free_at[0] > step and nth < self._round(slots)[0]:
+        before, starts = self._round(slots)
+        if nth < before and free_at[-1] - free_at[0] > step:
             # Some slots come free so late that others start several jobs before.
             numbers = range(2, slots + 1)
             slots = 1 + bisect_right(numbers, nth, key=lambda number: self._round(number)[0])
-        before, starts = self._round(slots)
+            before, starts = self._round(slots)
         rounds, index = divmod(nth - before, slots)
         return starts[index] + rounds * step
 

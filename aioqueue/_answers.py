@@ -12,7 +12,7 @@ from aiohttp.abc import AbstractStreamWriter
 from multidict import CIMultiDict
 
 from ._errors import Problem
-from ._job import Content, JobState, Snapshot
+from ._job import JSON_TYPE, Content, JobState, Snapshot
 from ._positions import Estimator
 from ._problems import problem_response, stored_problem_response
 from ._resource import Links, job_resource
@@ -23,6 +23,8 @@ __all__ = ["Answers", "not_found"]
 _INLINE = ("image/", "audio/", "video/")
 _NOT_INLINE = ("image/svg+xml",)
 _POLL_SECONDS = 30
+
+_NEVER_STORED = {hdrs.CACHE_CONTROL: "no-store", "X-Content-Type-Options": "nosniff"}
 
 _CONDITIONS = (
     hdrs.RANGE,
@@ -58,8 +60,8 @@ class Answers:
         """The job itself, with hints for whoever polls while it has not ended."""
         estimate = await self._estimator.estimate(snapshot)
         body = job_resource(snapshot, estimate, self._links, max_event_bytes=self._max_event_bytes)
-        response = web.Response(status=status, body=body, content_type="application/json")
-        _never_stored(response)
+        headers = {hdrs.CONTENT_TYPE: JSON_TYPE, **_NEVER_STORED}
+        response = web.Response(status=status, body=body, headers=headers)
         if not snapshot.state.terminal:
             seconds = math.ceil(estimate.eta or 1.0)
             response.headers[hdrs.RETRY_AFTER] = str(max(1, min(_POLL_SECONDS, seconds)))
@@ -95,11 +97,6 @@ def _cancelled(snapshot: Snapshot) -> Problem:
     return Problem.of("job_cancelled", f"The job was cancelled ({reason}).")
 
 
-def _never_stored(response: web.StreamResponse) -> None:
-    response.headers[hdrs.CACHE_CONTROL] = "no-store"
-    response.headers["X-Content-Type-Options"] = "nosniff"
-
-
 class _File(web.FileResponse):
     """A file as it is, and nothing else.
 
@@ -123,18 +120,16 @@ class _File(web.FileResponse):
 async def _content(content: Content) -> web.StreamResponse:
     """A result's bytes.  What a browser could run comes as a download, in a sandbox."""
     response: web.StreamResponse
+    headers = {**_NEVER_STORED, hdrs.CONTENT_TYPE: content.content_type}
     if content.path is None:
-        response = web.Response(body=content.body)
-        _never_stored(response)
+        response = web.Response(body=content.body, headers=headers)
     elif await in_thread(os.path.isfile, content.path):
-        response = _File(content.path)
-        _never_stored(response)
+        response = _File(content.path, headers=headers)
         # A client may keep it, for a range or a second look, if it asks each time.
         response.headers[hdrs.CACHE_CONTROL] = "private, no-cache"
     else:
         detail = "The file that was the result is no longer there."
         return problem_response(Problem.of("not_found", detail))
-    response.headers[hdrs.CONTENT_TYPE] = content.content_type
     if content.is_value:
         return response
     response.headers["Content-Security-Policy"] = "sandbox"

@@ -146,7 +146,9 @@ class _Stream(Listener):
         self.reader = reader
         self._response = response
         self._settings = settings
-        self._ids = {job_id: str(cursor) for job_id, cursor in places.items()}
+        self._ids: dict[str, str] = {}  # where it is in each log, if there are several
+        if len(places) > 1:
+            self._ids = {job_id: str(cursor) for job_id, cursor in places.items()}
         self._waiting: list[Waiting] = []
         self._taken, self._taken_at = -1, now
         self._settled_in = False  # at the first tick: a short stream needs none of it
@@ -199,8 +201,10 @@ class _Stream(Listener):
         """The events of a page, with ids that say where the stream is in all its jobs."""
         lines = []
         for event in page.events:
-            self._ids[job_id] = str(event.id)
-            event_id = self._ids[job_id] if len(self._ids) == 1 else ".".join(self._ids.values())
+            event_id = str(event.id)
+            if self._ids:
+                self._ids[job_id] = event_id
+                event_id = ".".join(self._ids.values())
             lines.append(frame(event.type, event.data, event_id))
         if page.progress is not None:
             lines.append(frame("progress", event_data(job_id, "progress", page.progress)))

@@ -12,7 +12,6 @@ import logging
 import math
 import os
 import secrets
-from base64 import urlsafe_b64encode
 from collections.abc import Coroutine, Mapping, Sequence
 from contextvars import copy_context
 from pathlib import Path
@@ -311,14 +310,11 @@ def _decorated(response: web.StreamResponse, enqueued: Enqueued) -> web.StreamRe
 def new_job_id() -> str:
     """An id that can't be guessed: whoever has it may see the job, where no owner is set.
 
-    128 random bits each, asked of the system for many at a time.
+    132 random bits each, asked of the system for many at a time.
     """
     if not _ids:
-        text = secrets.token_bytes(16 * 64)
-        _ids.extend(
-            urlsafe_b64encode(text[start : start + 16])[:22].decode()
-            for start in range(0, len(text), 16)
-        )
+        text = secrets.token_urlsafe(64 * 22 * 6 // 8)
+        _ids.extend(text[start : start + 22] for start in range(0, len(text), 22))
     return _ids.pop()
 
 

@@ -78,21 +78,21 @@ class Reader:
         """What is new in the logs, and move the cursors behind it.  Never waits for anything."""
         pages = []
         while self._changed:
-            job_id = next(iter(self._changed))  # in the order of what happened
-            del self._changed[job_id]
-            cursor = self.cursors.get(job_id)
-            if cursor is None:
-                continue
-            page = await self._engine.events(job_id, cursor)
-            if page is None:
-                self.gone.append(job_id)
-            elif (news := self._news(job_id, page)) is not None:
-                pages.append((job_id, news))
-            if page is None or page.ended:
-                del self.cursors[job_id]
-                self._engine.unwatch(job_id, self._wake)
-            elif page.events:
-                self.cursors[job_id] = page.events[-1].id
+            changed, self._changed = self._changed, {}
+            for job_id in changed:  # in the order of what happened
+                cursor = self.cursors.get(job_id)
+                if cursor is None:
+                    continue
+                page = await self._engine.events(job_id, cursor)
+                if page is None:
+                    self.gone.append(job_id)
+                elif (news := self._news(job_id, page)) is not None:
+                    pages.append((job_id, news))
+                if page is None or page.ended:
+                    del self.cursors[job_id]
+                    self._engine.unwatch(job_id, self._wake)
+                elif page.events:
+                    self.cursors[job_id] = page.events[-1].id
         return pages
 
 

@@ -142,18 +142,17 @@ class Waiting:
     """Somebody who waits for a job and wants to know how long.
 
     ``tell`` gets the bytes of an event, and answers whether they could be sent; a reader who is
-    behind hears the next one.
+    behind hears the next one.  Whoever leaves sets it to None: then nothing of his is kept.
     """
 
     job_id: str
     function: str
     queue: str
-    tell: Callable[[str, bytes], Awaitable[bool]]
+    tell: Callable[[str, bytes], Awaitable[bool]] | None
     told: Estimate
     priority: float = 0.0
     told_at: float = 0.0
     since: float = 0.0
-    gone: bool = False
     slots: int | None = None
     """How many jobs could run at once when that was told, as far as is known."""
 
@@ -195,7 +194,7 @@ class Positions:
         due: list[Waiting] = []
         while self._due and self._due[0][0] <= now and len(due) < self._budget:
             waiting = heapq.heappop(self._due)[2]
-            if not waiting.gone:
+            if waiting.tell is not None:
                 due.append(waiting)
         places = await self._engine.ahead([waiting.job_id for waiting in due])
         for waiting, ahead in zip(due, places, strict=True):
@@ -232,7 +231,7 @@ class Positions:
         }
         if reason is not None:
             event["reason"] = reason
-        if await waiting.tell("position", orjson.dumps(event)):
+        if waiting.tell is not None and await waiting.tell("position", orjson.dumps(event)):
             waiting.told, waiting.told_at = estimate, now
 
 

@@ -195,7 +195,7 @@ class _Stream(Listener):
     def close(self) -> None:
         """Stop telling positions."""
         for waiting in self._waiting:
-            waiting.gone = True
+            waiting.tell = None
 
     def frames(self, job_id: str, page: EventPage) -> bytes:
         """The events of a page, with ids that say where the stream is in all its jobs."""

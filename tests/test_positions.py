@@ -491,7 +491,7 @@ async def test_who_has_gone_is_forgotten() -> None:
     await line.start(3.0)
     _, left = await line.join("b", "c")
     await line.worker.engine.cancel("b", "client")
-    left.gone = True
+    left.tell = None
     await line.until(20.0)
     assert line.messages == 0
     assert line.positions._due == []

@@ -101,8 +101,6 @@ class Starts:
     __slots__ = (
         "_dealt",
         "_free_at",
-        "_later",
-        "_most",
         "_rounds",
         "_runs",
         "_shift",
@@ -120,12 +118,10 @@ class Starts:
         self._shift = min(1.0, mean_square - 1.0) / 10
         self._step = step
         self._runs = runs
-        self._dealt: list[float] = []
         self._free_at = sorted(at for slot in free_at for at in slot)
         varies = runs[0] != runs[-1]
-        self._most = min(_ROUNDS * len(self._free_at), _MOST) if varies else 0
+        self._dealt = self._deal(min(_ROUNDS * len(self._free_at), _MOST) if varies else 0)
         self._rounds: dict[int, tuple[int, list[float]]] = {}
-        self._later: dict[int, float] = {}
 
     def likely(self, work: Work, running: float, deviations: Sequence[float]) -> list[float]:
         """When the job behind that work may start, for each of these standard deviations.
@@ -175,31 +171,27 @@ class Starts:
         low += min(nth / 2, (self._slots - 1) * max(0.0, unlike))
         # That the dealt jobs vary lets some start earlier on average; those that are not dealt any
         # more do not vary.
-        dealt = self._most / len(self._free_at)
+        dealt = len(self._dealt) / len(self._free_at)
         lag = skew * min(1.0, max(0.0, dealt + 1 - far)) - low
         return self._shift + (lag - self._shift) * min(1.0, far)
 
     def _at(self, number: float) -> float:
         """When so many have started, counted from 0, parts of one included."""
-        index = int(number * self._thin)
-        if not self._dealt and self._most:
-            self._deal(self._most)
-        if index < self._most:
-            return self._dealt[index]
-        known = self._later.get(index)
-        if known is None:
-            known = self._later[index] = self._nth(index - self._most)
-        return known
+        index, dealt = int(number * self._thin), self._dealt
+        return dealt[index] if index < len(dealt) else self._nth(index - len(dealt))
 
-    def _deal(self, count: int) -> None:
+    def _deal(self, count: int) -> list[float]:
+        """The first so many thin starts; their slots are busy again then."""
         free_at, step, runs = self._free_at, self._step, self._runs
-        kinds, replace, dealt = len(runs), heapq.heapreplace, self._dealt
+        kinds, replace = len(runs), heapq.heapreplace
+        dealt: list[float] = []
         for number in range(count):
             at = free_at[0]
             dealt.append(at)
             # An odd stride: each kind comes equally often, and short and long ones alternate.
             replace(free_at, at + step * runs[number * 7 % kinds])
         free_at.sort()
+        return dealt
 
     def _nth(self, nth: int) -> float:
         """When the nth thin start is, from 0, if every job takes ``step`` and all are in use."""

@@ -12,6 +12,7 @@ from aiohttp import web
 
 from ._active import Local
 from ._arrivals import Arrivals
+from ._encoding import compact
 from ._handle import SubmitOptions
 from ._job import JobRecord, Order, QueuePolicy
 from ._registry import Registered
@@ -93,6 +94,6 @@ class Calls:
             owner=owner,
             client=client,
             priority=priority,
-            metadata=None if metadata is None else orjson.dumps(metadata),
+            metadata=None if metadata is None else compact(orjson.dumps(metadata)),
             queue_timeout=registered.queue_timeout,
         )

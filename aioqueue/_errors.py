@@ -12,6 +12,8 @@ from typing import Any
 import attrs
 import orjson
 
+from ._encoding import compact
+
 __all__ = [
     "AioqueueError",
     "ClaimLost",
@@ -84,7 +86,7 @@ class Problem:
         }
         if instance is not None:
             document["instance"] = instance
-        return orjson.dumps({**document, "code": self.code, **self.extensions})
+        return compact(orjson.dumps({**document, "code": self.code, **self.extensions}))
 
 
 def encodable(text: str) -> str:

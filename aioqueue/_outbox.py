@@ -16,6 +16,7 @@ from typing import NamedTuple
 import attrs
 import orjson
 
+from ._encoding import compact
 from ._errors import ClaimLost, encodable
 from ._job import Emission
 
@@ -49,7 +50,7 @@ class Progress(NamedTuple):
             "total": self.total,
             "message": None if self.message is None else encodable(self.message),
         }
-        return Emission("progress", orjson.dumps(fields), durable=False)
+        return Emission("progress", compact(orjson.dumps(fields)), durable=False)
 
 
 @attrs.frozen(slots=True)

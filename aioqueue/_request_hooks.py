@@ -11,6 +11,7 @@ import orjson
 from aiohttp import web
 
 from ._checks import is_priority
+from ._encoding import compact
 from ._errors import Problem, Refused
 from ._registry import Registered
 from ._settings import Settings
@@ -64,7 +65,7 @@ async def metadata_of(
         return None
     value = await _ask(hook, request)
     try:
-        return None if value is None else orjson.dumps(value)
+        return None if value is None else compact(orjson.dumps(value))
     except TypeError as error:
         logger.error("the metadata hook %r returned no JSON: %s", hook, error)
         raise Refused(Problem.of("internal_error", "The server made a mistake.")) from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import tracemalloc
 from typing import Any
 
 import attrs
@@ -69,3 +70,16 @@ def test_no_json_form() -> None:
         with pytest.raises(NoJsonForm, match=r"^Type is not JSON serializable: .*Model$"):
             encode(value)
     assert issubclass(NoJsonForm, TypeError)
+
+
+def test_what_is_kept_takes_no_more_room_than_it_has_bytes() -> None:
+    """Ten thousand small results are a megabyte, not forty."""
+    tracemalloc.start()
+    try:
+        kept = [encode({"number": number}) for number in range(1000)]
+        size, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert len(kept) == 1000
+    assert size < 1000 * 200

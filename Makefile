@@ -38,13 +38,13 @@ coverage: ## Run the tests and list the branches they miss
 	@$(python) -m coverage run -m pytest $(ARGS)
 	@$(python) -m coverage report
 
-bench: ## Measure aioqueue against doing it by hand (QUICK=1 in under 3 minutes)
-	$(environment)
+bench: ## Measure aioqueue against others and doing it by hand (QUICK=1 in under 3 minutes)
+	$(environment) bench
 	@$(python) -m benchmarks $(if $(QUICK),--quick) $(ARGS)
 
 system-deps: ## Install what only root can install
 	@sh .ci/system-deps
 
 clean: ## Remove everything that make made, .venv included
-	rm -rf .venv .venvs build dist docs/_build docs/_generated *.egg-info .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venvs .bench build dist docs/_build docs/_generated *.egg-info .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +

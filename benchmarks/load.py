@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import cast
 
 HOST = "127.0.0.1"
+NUMBER = b"#######"
+"""Stands in a request for the number of the user who sends it, and is as long."""
 
 
 def request_bytes(
@@ -84,6 +86,16 @@ class Response:
         return b"".join(pieces)
 
 
+def find(raw: bytes | bytearray, before: bytes) -> str:
+    """Return what stands there between these bytes and the next quotation mark."""
+    start = raw.index(before) + len(before)
+    return raw[start : raw.index(b'"', start)].decode()
+
+
+Follow = Callable[[bytes, Response], bytes]
+"""Makes the second request, where events are asked for apart, of the first and its answer."""
+
+
 class Client(asyncio.Protocol):
     """One connection, and who is to know when it has ended."""
 
@@ -114,10 +126,13 @@ class Client(asyncio.Protocol):
 class User(Client):
     """Somebody who connects, presses once, watches until the end and leaves."""
 
-    def __init__(self, request: bytes, on_leave: Callable[[], None]) -> None:
-        """Send `request`; all times are those of `time.perf_counter`."""
+    def __init__(
+        self, request: bytes, on_leave: Callable[[], None], follow: Follow | None = None
+    ) -> None:
+        """Send `request`, and what follows; all times are those of `time.perf_counter`."""
         super().__init__(on_leave)
         self._request = request
+        self._follow = follow
         self.response = Response()
         self.connected: float | None = None
         self.first_byte: float | None = None
@@ -133,9 +148,15 @@ class User(Client):
         """Note the first byte and the last."""
         if self.first_byte is None:
             self.first_byte = time.perf_counter()
-        if self.response.feed(data):
-            self.finished = time.perf_counter()
-            self.leave()
+        if not self.response.feed(data):
+            return
+        if self._follow is not None and self.response.status == 200:
+            events, self._follow = self._follow(self._request, self.response), None
+            self.response = Response()
+            self.send(events)
+            return
+        self.finished = time.perf_counter()
+        self.leave()
 
 
 class Regular(Client):
@@ -146,9 +167,12 @@ class Regular(Client):
         requests: Iterator[bytes],
         on_response: Callable[[Response], None],
         on_leave: Callable[[], None],
+        follow: Follow | None = None,
     ) -> None:
         """Share `requests` with other regulars, and leave when none is left."""
         super().__init__(on_leave)
+        self._follow = follow
+        self._follows = False  # whether the response to come is that to the second request
         self._requests = requests
         self._on_response = on_response
         self._response = Response()
@@ -160,28 +184,39 @@ class Regular(Client):
 
     def data_received(self, data: bytes) -> None:
         """Go on to the next request at the end of a response."""
-        if self._response.feed(data):
-            self._on_response(self._response)
-            self._response = Response()
-            self._send_next()
+        response = self._response
+        if not response.feed(data):
+            return
+        self._response = Response()
+        if self._follow is not None and not self._follows and response.status < 300:
+            self._follows = True
+            self.send(self._follow(self._request, response))
+            return
+        self._follows = False
+        self._on_response(response)
+        self._send_next()
 
     def _send_next(self) -> None:
         request = next(self._requests, None)
         if request is None:
             self.leave()
         else:
+            self._request = request
             self.send(request)
 
 
 async def press_together(
-    port: int, request: bytes, count: int, seconds: float
+    port: int, request: bytes, count: int, seconds: float, follow: Follow | None = None
 ) -> tuple[float, list[User]]:
     """Let `count` users press in the same instant; return that instant and what they saw.
 
     Whoever is not served after `seconds` is sent away.
     """
     gone = Countdown(count)
-    users = [User(request, gone.step) for _ in range(count)]
+    users = [
+        User(request.replace(NUMBER, b"%07d" % number), gone.step, follow)
+        for number in range(count)
+    ]
     return await connect(port, users, gone, seconds), users
 
 
@@ -191,10 +226,11 @@ async def keep_busy(
     connections: int,
     on_response: Callable[[Response], None],
     seconds: float,
+    follow: Follow | None = None,
 ) -> float:
     """Send `requests` over `connections` that live on; return the seconds that took."""
     gone = Countdown(connections)
-    clients = [Regular(requests, on_response, gone.step) for _ in range(connections)]
+    clients = [Regular(requests, on_response, gone.step, follow) for _ in range(connections)]
     began = await connect(port, clients, gone, seconds)
     return time.perf_counter() - began
 

@@ -14,6 +14,7 @@ import orjson
 from attrs import frozen
 
 from benchmarks.load import fetch
+from benchmarks.usage import usage_of
 
 ROOT = Path(__file__).parent.parent
 START_SECONDS = 30
@@ -54,9 +55,9 @@ class Account:
     """Seconds of CPU, user and system."""
     peak_rss: int
     """Bytes."""
-    calls: int
-    """How often the slow function ran."""
-    peak_running: int
+    calls: int | None = None
+    """How often the slow function ran; None where it does not count."""
+    peak_running: int | None = None
     """How many of those at once, as the function itself counts."""
 
 
@@ -66,20 +67,31 @@ class Server:
 
     port: int
     _complaints: IO[bytes]
+    _session: int | None = None
+    """That of its processes, where it can't be asked what they have used."""
 
     async def account(self) -> Account:
-        """Return what the process has used so far."""
+        """Return what the server has used so far."""
+        if self._session is not None:
+            return Account(*usage_of(self._session))
         return Account(**orjson.loads(await fetch(self.port, "/account")))
 
     def complaints(self) -> str:
         """Return what the server has written to its standard error."""
-        return _text(self._complaints)
+        return text_of(self._complaints)
 
 
 def pin_load(cores: Cores) -> None:
     """Keep this process to its core."""
     if cores.load is not None:
         os.sched_setaffinity(0, {cores.load})
+
+
+def pin(process: asyncio.subprocess.Process, cores: Cores, *, both_cores: bool = False) -> None:
+    """Keep a server, and what it will start, to its core."""
+    if cores.server is not None and cores.load is not None:
+        its = {cores.server, cores.load} if both_cores else {cores.server}
+        os.sched_setaffinity(process.pid, its)
 
 
 def raise_file_limit() -> None:
@@ -90,9 +102,16 @@ def raise_file_limit() -> None:
 
 @asynccontextmanager
 async def running(
-    module: str, cores: Cores, environ: Mapping[str, str] | None = None
+    module: str,
+    cores: Cores,
+    environ: Mapping[str, str] | None = None,
+    *,
+    both_cores: bool = False,
 ) -> AsyncIterator[Server]:
-    """Run the server `module`, with `environ` on top of ours, while the block lasts."""
+    """Run the server `module`, with `environ` on top of ours, while the block lasts.
+
+    With `both_cores` it may use that of the load too: for servers that start processes.
+    """
     with tempfile.TemporaryFile() as complaints:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", f"benchmarks.servers.{module}"),
@@ -102,14 +121,13 @@ async def running(
             stderr=complaints,
         )
         try:
-            if cores.server is not None:
-                os.sched_setaffinity(process.pid, {cores.server})
+            pin(process, cores, both_cores=both_cores)
             yield Server(await _port(process), complaints)
         except (OSError, ServerFailed) as error:  # what it said itself tells more than the error
-            message = f"benchmarks.servers.{module} failed: {error}\n{_text(complaints)}"
+            message = f"benchmarks.servers.{module} failed: {error}\n{text_of(complaints)}"
             raise ServerFailed(message) from error
         finally:
-            await _stop(process)
+            await stop(process)
 
 
 async def _port(process: asyncio.subprocess.Process) -> int:
@@ -125,12 +143,13 @@ async def _port(process: asyncio.subprocess.Process) -> int:
     return int(line)
 
 
-def _text(complaints: IO[bytes]) -> str:
+def text_of(complaints: IO[bytes]) -> str:
+    """Return what was written there."""
     complaints.seek(0)
     return complaints.read().decode(errors="replace").strip()
 
 
-async def _stop(process: asyncio.subprocess.Process) -> None:
+async def stop(process: asyncio.subprocess.Process) -> None:
     """End the process, politely first."""
     if process.returncode is not None:
         return

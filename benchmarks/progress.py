@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 
 from attrs import frozen
 
@@ -38,6 +38,11 @@ class Progress:
         self._last_took[step.kind] = time.monotonic() - self._began
         if not self._left:
             self.clear()
+
+    def skip(self, steps: Iterable[Step]) -> None:
+        """Leave out what is left of the steps of these kinds."""
+        kinds = {step.kind for step in steps}
+        self._left = [step for step in self._left if step.kind not in kinds]
 
     def clear(self) -> None:
         """Make room for other output."""

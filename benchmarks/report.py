@@ -46,32 +46,46 @@ class Target:
     against: str | None = None
     at_least: float | None = None
     at_most: float | None = None
+    digits: int = 2
+
+    @property
+    def wants(self) -> bool:
+        """Whether something should be; else the figure is only of interest."""
+        return self.at_least is not None or self.at_most is not None
 
     def row(self, rounds: Rounds) -> tuple[str, ...] | None:
         """Return a row for the report, or None where a peer did not take part."""
-        if not {self.peer, self.against or self.peer} <= rounds.keys():
+        sides = {self.peer, self.against or self.peer}
+        if not sides <= rounds.keys() or any(
+            getattr(done, self.figure) is None for side in sides for done in rounds[side]
+        ):
             return None
         figures = [getattr(done, self.figure) for done in rounds[self.peer]]
         name = f"{self.peer}, {self.figure}"
         if self.against:
             others = [getattr(done, self.figure) for done in rounds[self.against]]
-            # Round by round: both sides of a ratio met the same weather.
-            figures = [ours / theirs for ours, theirs in zip(figures, others, strict=True)]
+            # Round by round: both sides of a ratio met the same weather.  Who takes minutes for a
+            # turn has fewer rounds.
+            figures = [ours / theirs for ours, theirs in zip(figures, others, strict=False)]
             name = f"{self.peer} / {self.against}, {self.figure}"
         spread = Spread.of(figures)
-        if self.at_least is None and self.at_most is None:
-            return name, spread.text(2), "", ""
-        return name, spread.text(2), self._wanted(), "met" if self._met(spread.median) else "MISSED"
+        if not self.wants:
+            return name, spread.text(self.digits), "", ""
+        return name, spread.text(self.digits), self._wanted(), self._verdict(spread.median)
 
     def _wanted(self) -> str:
         if self.at_least is not None:
-            return f"at least {self.at_least:.2f}"
-        return f"at most {self.at_most:.2f}"
+            return f"at least {self.at_least:.{self.digits}f}"
+        return f"at most {self.at_most:.{self.digits}f}"
 
-    def _met(self, figure: float) -> bool:
-        return (self.at_least is None or figure >= self.at_least) and (
-            self.at_most is None or figure <= self.at_most
-        )
+    def _verdict(self, figure: float) -> str:
+        """Say whether it was met, or by how much it was missed."""
+        share = 0.0
+        if self.at_least is not None:
+            share = 1 - figure / self.at_least
+        elif self.at_most is not None:
+            share = figure / self.at_most - 1
+        return f"MISSED by {share:.1%}" if share > 0 else "met"
 
 
 @frozen
@@ -85,7 +99,12 @@ class Column:
 
 
 def figures_table(columns: Sequence[Column], rounds: Rounds) -> str:
-    """Return a table of all figures of all peers; whichever are more go down the page."""
+    """Return a table of all figures of all peers."""
+    return align(figures_rows(columns, rounds))
+
+
+def figures_rows(columns: Sequence[Column], rounds: Rounds) -> Sequence[Sequence[str]]:
+    """Return its rows; whichever are more, figures or peers, go down the page."""
     rows = [("", *rounds)]
     for column in columns:
         cells = []
@@ -94,12 +113,17 @@ def figures_table(columns: Sequence[Column], rounds: Rounds) -> str:
             known = [figure for figure in figures if figure is not None]
             cells.append(Spread.of(known).text(column.digits, column.scale) if known else "-")
         rows.append((column.title, *cells))
-    return align(rows if len(columns) > len(rounds) else list(zip(*rows, strict=True)))
+    return rows if len(columns) > len(rounds) else list(zip(*rows, strict=True))
 
 
 def targets_table(targets: Sequence[Target], rounds: Rounds) -> str:
     """Return a table of the targets whose peers took part."""
-    return align([row for target in targets if (row := target.row(rounds))])
+    return align(target_rows(targets, rounds))
+
+
+def target_rows(targets: Sequence[Target], rounds: Rounds) -> Sequence[Sequence[str]]:
+    """Return its rows: the figure, what was reached and wanted, and whether that is met."""
+    return [row for target in targets if (row := target.row(rounds))]
 
 
 def align(rows: Sequence[Sequence[str]]) -> str:

@@ -4,23 +4,50 @@ import statistics
 from functools import partial
 from pathlib import Path
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from benchmarks.checks import count_out_of_order, count_risen, jobs_of
 from benchmarks.contest import Contest, Peer
-from benchmarks.load import User, press_together, request_bytes
+from benchmarks.load import NUMBER, Response, User, find, press_together, request_bytes
 from benchmarks.process import Server
 from benchmarks.report import Column, Target
 from benchmarks.servers import _work
+
+OTHERS_PATIENCE = 120.0
+OTHERS_USERS = 1_000
+"""A larger crowd is too much for others."""
+OTHERS_SMALL = 200
+"""From more users on their turns take minutes, so that one has to do."""
 
 SOMAXCONN = Path("/proc/sys/net/core/somaxconn")
 
 _PRESS = request_bytes("POST", "/sleepy", b"{}", {"Accept": "text/event-stream"})
 
+# What Gradio's own page does: it joins in a session of its own, then reads that session's events.
+_SESSION = b"session-" + NUMBER
+_JOIN = b'{"data":[],"fn_index":1,"session_hash":"%b"}' % _SESSION
+
+
+def _session_events(request: bytes, _response: Response) -> bytes:
+    session = find(request, b'"session_hash":"')
+    return request_bytes("GET", f"/gradio_api/queue/data?session_hash={session}")
+
+
 PEERS = (
     Peer("floor", "floor", _PRESS),
     Peer("by_hand", "by_hand", _PRESS),
     Peer("aioqueue", "queued", _PRESS, tells_position=True),
+)
+OTHERS = (
+    Peer(
+        "gradio",
+        "gradio",
+        request_bytes("POST", "/gradio_api/queue/join", _JOIN),
+        follow=_session_events,
+        event=b"data: {",
+        home="gradio",
+        patience=OTHERS_PATIENCE,
+    ),
 )
 
 COLUMNS = (
@@ -49,7 +76,11 @@ TARGETS = (
     Target("aioqueue", "makespan", "by_hand", at_most=1.0),
     Target("aioqueue", "cpu_per_user", "by_hand", at_most=1.0),
     Target("aioqueue", "first_byte_p99", "floor", at_most=1.15),
-    Target("aioqueue", "events_mean", at_most=12),
+    Target("aioqueue", "events_mean", at_most=12, digits=1),
+    Target("aioqueue", "served_share", at_least=1.0),
+    # How many times as long, and as much CPU, another takes; there is no target for that.
+    Target("gradio", "makespan", "aioqueue"),
+    Target("gradio", "cpu_per_user", "aioqueue"),
 )
 
 
@@ -60,12 +91,20 @@ def contest(users: int) -> Contest:
         description=f"{users:,} users press at once, a function that sleeps "
         f"{_work.SECONDS * 1e3:.0f} ms, limit {_work.LIMIT}; "
         f"ideal {ideal(users):.2f} s{_backlog_note(users)}",
-        peers=PEERS,
+        peers=[*PEERS, *_others(users)],
         measure=partial(measure, users=users),
         columns=COLUMNS,
-        targets=TARGETS if users >= TARGET_USERS else (),
+        targets=[target for target in TARGETS if users >= TARGET_USERS or not target.wants],
         guess=2 + 1.3 * ideal(users),
     )
+
+
+def _others(users: int) -> list[Peer]:
+    """Return what others can be asked to do with such a crowd."""
+    if users > OTHERS_USERS:
+        return []
+    rounds = None if users <= OTHERS_SMALL else 1
+    return [evolve(peer, most_rounds=rounds) for peer in OTHERS]
 
 
 def _backlog_note(users: int) -> str:
@@ -85,6 +124,7 @@ class ViralRound:
 
     users: int
     served: int
+    served_share: float
     makespan: float
     """Until the last user had the result."""
     cpu: float
@@ -100,8 +140,8 @@ class ViralRound:
     first_byte_max: float
     peak_rss: int
     """Bytes."""
-    peak_running: int
-    """How many ran at once, as the function itself counts."""
+    peak_running: int | None
+    """How many ran at once, as the function itself counts; None where it does not."""
     positions_risen: int | None
     """Users who saw their position rise; None where there are no positions."""
     order_checked: int | None
@@ -114,7 +154,7 @@ class ViralRound:
         failures = []
         if self.served < self.users:
             failures.append(f"served {self.served:,} of {self.users:,}")
-        if self.peak_running > _work.LIMIT:
+        if self.peak_running is not None and self.peak_running > _work.LIMIT:
             failures.append(f"ran {self.peak_running} at once, the limit is {_work.LIMIT}")
         if self.positions_risen:
             failures.append(f"{self.positions_risen:,} users saw their position rise")
@@ -131,12 +171,12 @@ def ideal(users: int) -> float:
 async def measure(peer: Peer, server: Server, users: int) -> ViralRound:
     """Let `users` press at once and watch until the last has the result."""
     before = await server.account()
-    patience = 60 + 5 * ideal(users)
-    began, crowd = await press_together(server.port, peer.request, users, patience)
+    patience = peer.patience or 60 + 5 * ideal(users)
+    began, crowd = await press_together(server.port, peer.request, users, patience, peer.follow)
     after = await server.account()
 
     served = [user for user in crowd if _is_served(user, peer)]
-    events = [user.response.raw.count(b"\nevent: ") for user in crowd]
+    events = [user.response.raw.count(peer.event) for user in crowd]
     first_bytes = sorted((user.first_byte or began + patience) - began for user in crowd)
     cpu = after.cpu - before.cpu
     risen = order_checked = out_of_order = None
@@ -149,6 +189,7 @@ async def measure(peer: Peer, server: Server, users: int) -> ViralRound:
     return ViralRound(
         users=users,
         served=len(served),
+        served_share=len(served) / users,
         makespan=max((user.finished or began for user in served), default=began) - began,
         cpu=cpu,
         cpu_per_user=cpu * 1e6 / users,

@@ -3,7 +3,8 @@
 import asyncio
 import resource
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 
 from attrs import frozen
 
@@ -13,8 +14,10 @@ from benchmarks.process import Server
 from benchmarks.report import Column, Target
 from benchmarks.servers import waiting as served
 
-SECONDS = 30.0
-"""How long the line is looked at: two heartbeats of each stream."""
+SECONDS = {"1k": 15.0, "10k": 60.0}
+"""How long a line is looked at: for one heartbeat of each stream, or four."""
+GLANCE = {"1k": 2.0}
+"""The same where it is only about memory."""
 WAVE = 500
 """How many connect at once; this is not about the rush."""
 PATIENCE = 60.0
@@ -37,8 +40,11 @@ PEERS = tuple(
         Peer(f"still_{size}", "waiting", _STILL),
         Peer(f"stuck_{size}", "waiting", _STUCK),
         Peer(f"bare_{size}", "bare_waiting", _STILL),
+        Peer(f"readme_{size}", "readme_waiting", _STILL),
     )
 )
+QUICK = ("still_1k", "bare_1k", "readme_1k")
+"""Who shows what a stream takes of memory."""
 
 COLUMNS = (
     Column("users", "users"),
@@ -54,7 +60,9 @@ TARGETS = (
     Target("still_10k", "cpu_share", at_most=0.02),
     Target("stuck_10k", "cpu_share", at_most=0.02),
     Target("live_10k", "cpu_per_user_second", "live_1k", at_most=2.0),
+    Target("still_1k", "bytes_per_stream", "bare_1k", at_most=1.1),
     Target("still_10k", "bytes_per_stream", "bare_10k", at_most=1.1),
+    Target("still_10k", "bytes_per_stream", "readme_10k"),
     # The share of the updates: what is above 1.
     Target("live_1k", "cpu_share", "quiet_1k"),
     Target("live_10k", "cpu_share", "quiet_10k"),
@@ -63,19 +71,33 @@ TARGETS = (
 
 def contest() -> Contest:
     """Return the contest."""
+    return _contest(SECONDS)
+
+
+def quick() -> Contest:
+    """Return the part of it that is about memory, with a small crowd."""
+    return _contest(GLANCE).between(QUICK)
+
+
+def _contest(seconds: Mapping[str, float]) -> Contest:
     return Contest(
         name="waiting",
-        description=f"streams that wait, looked at for {SECONDS:.0f} s; live: the line moves, a "
-        f"job takes {served.SECONDS} s, limit {served.LIMIT}, who is served joins again;\n"
+        description=f"streams that wait, looked at for {_for_so_long(seconds)} s; live: the line "
+        f"moves, a job takes\n{served.SECONDS} s, limit {served.LIMIT}, who is served joins again; "
         "quiet: the same with one position update a second for all; still: nothing moves and "
         "nobody knows how long;\nstuck: nothing moves, and times left are known; bare: "
-        f"hand-framed, without a queue{_files_note()}",
+        f"hand-framed, without a queue; readme: the same with aiohttp-sse{_files_note()}",
         peers=PEERS,
-        measure=measure,
+        measure=partial(measure, seconds=seconds),
         columns=COLUMNS,
         targets=TARGETS,
-        guess=SECONDS + 6,
+        guess=max(seconds.values()) + 5,
+        most_rounds=3,
     )
+
+
+def _for_so_long(seconds: Mapping[str, float]) -> str:
+    return " or ".join(f"{each:.0f}" for each in seconds.values())
 
 
 def _room() -> int:
@@ -134,7 +156,7 @@ class Waiter(Client):
 
     def data_received(self, data: bytes) -> None:
         """Count what came.  Nothing is kept but what may be the beginning of an event's line."""
-        if not self.waits.is_set() and b"event: state\n" in data:
+        if not self.waits.is_set() and b"event: state" in data:
             self.waits.set()
         data = self._rest + data
         self.updates += data.count(b"event: position\n")
@@ -144,9 +166,10 @@ class Waiter(Client):
             self.send(self._request)
 
 
-async def measure(peer: Peer, server: Server) -> WaitingRound:
+async def measure(peer: Peer, server: Server, seconds: Mapping[str, float]) -> WaitingRound:
     """Fill the line, look at it for a while, and leave."""
-    users = min(USERS[peer.name.rpartition("_")[2]], _room())
+    size = peer.name.rpartition("_")[2]
+    users = min(USERS[size], _room())
     if peer.request == _STUCK:
         await press_together(server.port, _FIRST, 1, PATIENCE)
     empty = await server.account()
@@ -155,7 +178,7 @@ async def measure(peer: Peer, server: Server) -> WaitingRound:
     try:
         before, began = await server.account(), time.perf_counter()
         told, ended = _tally(line)
-        await asyncio.sleep(SECONDS)
+        await asyncio.sleep(seconds[size])
         after, took = await server.account(), time.perf_counter() - began
         told_after, ended_after = _tally(line)
         dropped = len(gone)

@@ -20,7 +20,7 @@ demo: ## Run the demo on port 8080 (PORT=9000 for another)
 
 test: ## Run the tests on all cores (ARGS="-k name -x" goes to pytest; ARGS="-n 0" is one after the other)
 	$(environment) test demo
-	@$(python) -m pytest -n auto --dist loadscope $(ARGS)
+	@$(python) -m pytest -n auto --dist loadscope --no-loadscope-reorder $(ARGS)
 
 check: docs ## Check format, lint, types and docs
 	$(environment) test check

@@ -203,7 +203,7 @@ async def drain(request: web.Request) -> web.Response:
         steps += 1
         line.now = steps * SECONDS
         for name in await line.settle():
-            waiting.pop(name).gone = True
+            waiting.pop(name).tell = None
         if steps % round(1 / SECONDS) == 0:
             await positions.tick(line.now)
     return web.json_response({"messages": told})

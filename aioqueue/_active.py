@@ -22,7 +22,16 @@ from ._eventlog import outputs
 from ._executors import Ended, Executor
 from ._job import Claim, Content, Demand, JobRecord, JobState, Outcome
 from ._outbox import Outbox, OutboxBounds
-from ._outcomes import ContentOf, outcomes_of, refused, timed_out, unexplained
+from ._outcomes import (
+    ContentOf,
+    NoFile,
+    failed,
+    found,
+    outcomes_of,
+    refused,
+    timed_out,
+    unexplained,
+)
 from ._running import Job, output_count
 from ._spool import Spool
 from .engines.base import Engine
@@ -187,11 +196,10 @@ class Active:
         records = [attempt.record for attempt in self.claim.attempts]
         try:
             call = self.function.call(records, self.job, self._locals)
-            end = self.executor.start(call, self.job, self._context)
+            end = self.executor.start(call, self.job, self._context, self._limit_time)
         except Exception as error:  # it could not begin; what it raises itself is in its end
             self.executor.let_go(self.job)
             return self.finish(Ended(error=error))
-        self._limit_time()
         return self._run(end)
 
     async def _run(self, end: Callable[[], Awaitable[Ended]]) -> None:
@@ -199,7 +207,7 @@ class Active:
 
     def _limit_time(self) -> None:
         limit = self.function.time_limit
-        if limit is not None:
+        if limit is not None and not self._finishing:
             loop = asyncio.get_running_loop()
             self._timers.append(loop.call_later(limit, self._time_is_over, limit))
 
@@ -244,15 +252,33 @@ class Active:
             for one in outcomes:
                 self._around.spool.let_go(one.job_id)
             raise
+        except Exception as error:
+            await self._settle_anyway([one.job_id for one in outcomes], error)
+
+    async def _settle_anyway(self, job_ids: Sequence[str], error: Exception) -> None:
+        """The engine can't store how jobs ended: they fail, and don't hold their slot for good."""
+        for job_id in job_ids:
+            outcome = unexplained(job_id, self.claim.function, error)
+            try:
+                await self._around.engine.settle(self.claim, [outcome])
+            except ClaimLost:
+                continue  # how this one ended was stored
+            self._around.spool.let_go(job_id)
 
     async def _kept(self, outcome: Outcome) -> Outcome:
-        """An outcome whose file, if it is one of ours, stays as long as the result."""
-        if outcome.result is None or outcome.result.path is None:
+        """An outcome whose file is there and, if it is one of ours, stays as long as the result."""
+        content, spool = outcome.result, self._around.spool
+        if content is None or content.path is None:
             return outcome
         try:
-            content = await self._around.spool.keep(outcome.job_id, outcome.result)
+            if content.is_file:
+                within = spool.folder(outcome.job_id).parent
+                content = await spool.in_thread(found, content, within)
+            content = await spool.keep(outcome.job_id, content)
         except Refused as error:
             return refused(outcome.job_id, error.problem)
+        except NoFile as error:
+            return failed(outcome.job_id, self.claim.function, error)
         except OSError as error:
             return unexplained(outcome.job_id, self.claim.function, error)
         return outcome._replace(result=content)

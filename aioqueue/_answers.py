@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from urllib.parse import quote
 
 import orjson
@@ -18,13 +19,15 @@ from ._problems import problem_response, stored_problem_response
 from ._resource import Links, job_resource
 from ._spool import in_thread
 
-__all__ = ["Answers", "not_found"]
+__all__ = ["Answers", "content_response", "not_found"]
 
 _INLINE = ("image/", "audio/", "video/")
 _NOT_INLINE = ("image/svg+xml",)
 _POLL_SECONDS = 30
 
 _NEVER_STORED = {hdrs.CACHE_CONTROL: "no-store", "X-Content-Type-Options": "nosniff"}
+
+_ONE_RANGE = re.compile(r"bytes=(?:[0-9]+-[0-9]*|-[0-9]+)")
 
 _CONDITIONS = (
     hdrs.RANGE,
@@ -80,7 +83,7 @@ class Answers:
         """The bare result of an ended job, or the problem it ended with."""
         response: web.StreamResponse
         if snapshot.state is JobState.SUCCEEDED:
-            response = await _content(snapshot.result or Content(b"null"))
+            response = await content_response(snapshot.result or Content(b"null"))
         elif snapshot.state is JobState.FAILED and snapshot.error is not None:
             status = orjson.loads(snapshot.error)["status"]
             response = stored_problem_response(snapshot.error, status)
@@ -100,8 +103,8 @@ def _cancelled(snapshot: Snapshot) -> Problem:
 class _File(web.FileResponse):
     """A file as it is, and nothing else.
 
-    aiohttp would send one beside it that ends in ``.gz`` in its place, and parts of it to a POST,
-    where a range means nothing (RFC 9110 section 14.2).
+    aiohttp would send one beside it that ends in ``.gz`` in its place, parts of it to a POST, where
+    a range means nothing (RFC 9110 section 14.2), and parts of another than ``If-Range`` names.
     """
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
@@ -110,14 +113,29 @@ class _File(web.FileResponse):
         unwanted = _CONDITIONS if request.method not in (hdrs.METH_GET, hdrs.METH_HEAD) else ()
         for name in (hdrs.ACCEPT_ENCODING, *unwanted):
             headers.popall(name, None)
+        if hdrs.RANGE in headers and not await self._sends_part(request):
+            del headers[hdrs.RANGE]
         # aiohttp's own attribute; it clones no request whose body was read.
         body, request._read_bytes = request._read_bytes, None
         clone = request.clone(headers=headers)
         clone._read_bytes = request._read_bytes = body
         return await super().prepare(clone)
 
+    async def _sends_part(self, request: web.BaseRequest) -> bool:
+        """Whether the range is one that is known here, and of this file (RFC 9110 13.1.5, 14.2)."""
+        if not _ONE_RANGE.fullmatch(request.headers[hdrs.RANGE]):
+            return False
+        condition = request.headers.get(hdrs.IF_RANGE)
+        if condition is None or request.if_range is not None:
+            return True  # aiohttp looks at dates
+        try:
+            info = await in_thread(os.stat, self._path)
+        except OSError:
+            return False
+        return condition == f'"{info.st_mtime_ns:x}-{info.st_size:x}"'  # aiohttp's ETag
 
-async def _content(content: Content) -> web.StreamResponse:
+
+async def content_response(content: Content) -> web.StreamResponse:
     """A result's bytes.  What a browser could run comes as a download, in a sandbox."""
     response: web.StreamResponse
     headers = {**_NEVER_STORED, hdrs.CONTENT_TYPE: content.content_type}

@@ -1,18 +1,19 @@
-"""Files on their way to a job's folder: from a client, or from code."""
+"""Files on their way to a job's directory: from a client, or from code."""
 
 from __future__ import annotations
 
 import hashlib
 import logging
 import os
-from collections.abc import Callable, Mapping
+import secrets
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import attrs
 
 from ._errors import encodable
-from ._spool import Spool, in_thread, link, no_room
+from ._spool import Spool, link, no_room
 from ._upload import ANY_BYTES, Upload, base_name
 
 __all__ = ["Arrival", "Arrivals"]
@@ -47,17 +48,17 @@ class Arrivals:
 
     def _path(self) -> Path:
         # Not the name that a client gave: it would have to be looked at like a stranger's code.
+        # Nor one that a client can guess: a function may use the client's names beside it.
         self._count += 1
-        return self._spool.folder(self._job_id) / f"upload-{self._count}"
+        name = f"upload-{self._count}-{secrets.token_hex(4)}"
+        return self._spool.folder(self._job_id) / name
 
     def open(self, name: str | None, content_type: str | None) -> Arrival:
         """A file that begins to arrive, with what its client says of it."""
         kind = encodable(content_type or ANY_BYTES)
         upload = Upload(base_name(name or ""), kind, 0, self._path())
-        return Arrival(upload, self._take, self.digests if self._fingerprints else None)
-
-    def _take(self, count: int) -> None:
-        self._spool.take(self._job_id, count)
+        digests = self.digests if self._fingerprints else None
+        return Arrival(upload, self._spool, self._job_id, digests)
 
     async def adopt(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """The arguments of a call; files that are somewhere already have a place here, too.
@@ -76,9 +77,9 @@ class Arrivals:
     async def _adopt(self, upload: Any) -> Any:
         if not isinstance(upload, Upload):
             return upload
-        size = (await in_thread(os.stat, upload.path)).st_size
-        self._take(size)
-        path = await in_thread(link, upload.path.resolve(), self._path())
+        size = (await self._spool.in_thread(os.stat, upload.path)).st_size
+        self._spool.take(self._job_id, size)
+        path = await self._spool.in_thread(link, upload.path, self._path())
         return attrs.evolve(upload, size=size, path=path)
 
 
@@ -91,11 +92,13 @@ class Arrival:
     def __init__(
         self,
         upload: Upload,
-        take: Callable[[int], None],
+        spool: Spool,
+        job_id: str,
         digests: dict[Path, bytes] | None,
     ) -> None:
         self._upload = upload
-        self._take = take
+        self._spool = spool
+        self._job_id = job_id
         self._digests = digests
         self._digest = None if digests is None else hashlib.sha256()
         self._gathered = bytearray()
@@ -116,7 +119,7 @@ class Arrival:
         Raises:
             Refused: there is no room for them.
         """
-        self._take(len(chunk))
+        self._spool.take(self._job_id, len(chunk))
         self._size += len(chunk)
         self._gathered += chunk
         if len(self._gathered) >= _GATHERED:
@@ -137,7 +140,7 @@ class Arrival:
         """Write what was gathered, in a thread: a slow disk must not stop everybody else."""
         gathered, self._gathered = self._gathered, bytearray()
         try:
-            await in_thread(self._write, gathered)
+            await self._spool.in_thread(self._write, gathered)
         except OSError as error:
             logger.error("a file could not be written: %s", error)
             raise no_room() from None
@@ -145,7 +148,7 @@ class Arrival:
     def _write(self, data: bytearray) -> None:
         path = self._upload.path
         if self._file is None:
-            path.parent.mkdir(0o700, parents=True, exist_ok=True)
+            path.parent.mkdir(0o700, exist_ok=True)
             self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _BINARY, 0o600)
         if self._digest is not None:
             self._digest.update(data)

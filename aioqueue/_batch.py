@@ -12,7 +12,7 @@ from ._job import Emission
 from ._outbox import Progress
 from ._running import Job, Said
 
-__all__ = ["Batch", "BatchMismatch"]
+__all__ = ["Batch", "BatchMismatch", "jobs_of"]
 
 
 class Batch(Job):
@@ -115,6 +115,11 @@ class Batch(Job):
             f"a batch function must give back a list with one entry a job, and {verb} {found} "
             f"for {count} job{'s' if count > 1 else ''}"
         )
+
+
+def jobs_of(job: Job) -> Sequence[Job]:
+    """The jobs that a call runs for: those of a batch, or the one."""
+    return job.jobs if isinstance(job, Batch) else (job,)
 
 
 class BatchMismatch(TypeError):

@@ -10,18 +10,17 @@ import asyncio
 import inspect
 import queue
 import threading
-import time
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextvars import Context
 from functools import partial
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
-from ._batch import Batch
 from ._running import CURRENT, Job, outbox_of, outputs_of
 
 __all__ = [
     "THREAD_NAME",
+    "Began",
     "Call",
     "Ended",
     "Executor",
@@ -34,16 +33,11 @@ W = TypeVar("W")
 
 Call = Callable[[], Any]
 
+Began = Callable[[], None]
+"""Is told, on the loop, that a call begins."""
+
 THREAD_NAME = "aioqueue-thread-"
 """What the names of our threads begin with."""
-
-
-_GIVE_WAY = 1e-6
-"""Seconds the loop sleeps so that a thread gets the interpreter and begins with a batch.
-
-Else it would begin when all who waited for the batch before have been answered.  A system sleeps
-some 50 us at least, which is about what a thread takes to wake.
-"""
 
 
 class Ended(NamedTuple):
@@ -75,9 +69,12 @@ class Executor(Protocol):
     def let_go(self, job: Job) -> None:
         """Give a place back."""
 
-    def start(self, call: Any, job: Job, context: Context) -> Callable[[], Awaitable[Ended]]:
+    def start(
+        self, call: Any, job: Job, context: Context, began: Began
+    ) -> Callable[[], Awaitable[Ended]]:
         """Start the call, at once if it can be, and answer what waits until it has really ended.
 
+        ``began`` is called on the loop when it begins: its time counts from there.
         Whatever it raises is in its end; its place is given back then.
         """
 
@@ -122,8 +119,11 @@ class LoopExecutor(_Places[asyncio.Task[Any]]):
     A gated request only holds a place: it runs in the task of its connection.
     """
 
-    def start(self, call: Call, job: Job, context: Context) -> Callable[[], Awaitable[Ended]]:
+    def start(
+        self, call: Call, job: Job, context: Context, began: Began
+    ) -> Callable[[], Awaitable[Ended]]:
         """What awaits the call.  Its task is the job's own, and runs in a copy of ``context``."""
+        began()
         return partial(self._run, call, job)
 
     async def _run(self, call: Call, job: Job) -> Ended:
@@ -173,18 +173,19 @@ class ThreadExecutor(_Places[asyncio.Future[Ended]]):
         self._threads: list[threading.Thread] = []
         self._loop = asyncio.get_running_loop()
 
-    def start(self, call: Any, job: Job, context: Context) -> Callable[[], Awaitable[Ended]]:
+    def start(
+        self, call: Any, job: Job, context: Context, began: Began
+    ) -> Callable[[], Awaitable[Ended]]:
         """Hand the call to a thread, in this very step: the loop may have much to do before a task.
 
         The thread enters ``context``, so the caller must not run in it: it could not go on.
         """
+        began()
         future: asyncio.Future[Ended] = self._loop.create_future()
         self._running[job] = future
         if len(self._threads) < len(self._running):
             self._start_thread()
         self._calls.put((job, call, context))
-        if isinstance(job, Batch):
-            time.sleep(_GIVE_WAY)
         return lambda: future
 
     def _start_thread(self) -> None:
@@ -222,8 +223,12 @@ class ThreadExecutor(_Places[asyncio.Future[Ended]]):
         while self._ended:
             job, ended = self._ended.popleft()
             future = self._running.pop(job, None)
+            self._over(job)
             if future is not None and not future.done():
                 future.set_result(ended)
+
+    def _over(self, job: Job) -> None:
+        """On the loop: nothing runs for a job any more."""
 
     def interrupt(self, job: Job) -> None:
         """Let the function see ``job.cancelled``; a thread can't be made to stop."""

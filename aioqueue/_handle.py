@@ -97,7 +97,7 @@ class JobHandle(Generic[R_co]):
         result = snapshot.result or Content(b"null")
         if result.path is not None:
             path = Path(result.path)
-            if result.name is not None:
+            if result.is_file:
                 return typing.cast(R_co, path)
             result = result._replace(path=None, body=await in_thread(path.read_bytes))
         if not result.is_value:

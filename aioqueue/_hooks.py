@@ -67,14 +67,15 @@ class FinishedJob:
     def result(self) -> Any:
         """What it returned; bytes where that was no JSON, a Path where it is a file.
 
-        None if it did not succeed.
+        None if it did not succeed.  What lies on disk for its size is read each time.
         """
         content = self._snapshot.result
         if content is None:
             return None
-        if content.path is not None and content.name is not None:
-            return Path(content.path)
-        body = content.body if content.path is None else Path(content.path).read_bytes()
+        path = None if content.path is None else Path(content.path)
+        if content.is_file:
+            return path
+        body = content.body if path is None else path.read_bytes()
         return orjson.loads(body) if content.is_value else body
 
     @property

@@ -118,17 +118,19 @@ class Content(NamedTuple):
     body: bytes = b""
     content_type: str = JSON_TYPE
     name: str | None = None
-    """What a file is called; None where it is a value, which may lie in a file for its size."""
+    """What it is called, if that is known."""
     truncated: bool = False
     """Whether it stands for outputs that the log did not keep all of; then it is null."""
     path: str | None = None
     """Where the file is; then there is no body."""
     file_size: int = 0
+    is_file: bool = False
+    """Whether a file was given back; what was not may lie in one too, for its size."""
 
     @property
     def is_value(self) -> bool:
         """Whether it is JSON that a function's value became, wherever it lies for its size."""
-        return self.content_type == JSON_TYPE and self.name is None
+        return self.content_type == JSON_TYPE and not self.is_file
 
     @property
     def size(self) -> int:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import re
 import secrets
 import stat
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from ._batch import Batch, BatchMismatch
 from ._encoding import NoJsonForm, encode
-from ._errors import JobCancelled, JobError, Problem
+from ._errors import JobCancelled, JobError, Problem, encodable
 from ._executors import Ended
 from ._job import Content, JobState, Outcome
 from ._running import Job
@@ -24,7 +26,10 @@ __all__ = [
     "NoFile",
     "content_of",
     "explained",
+    "failed",
     "file_content",
+    "found",
+    "media_type",
     "outcomes_of",
     "refused",
     "timed_out",
@@ -32,6 +37,12 @@ __all__ = [
 ]
 
 logger = logging.getLogger("aioqueue")
+
+_TOKEN = r"[\w!#$%&'*+.^`|~-]+"
+_QUOTED = r'"[^"\\,\x00-\x1f\x7f-\U0010ffff]*"'
+_PARAMETER = rf"[ \t]*;[ \t]*{_TOKEN}=(?:{_TOKEN}|{_QUOTED})"
+_MEDIA_TYPE = re.compile(rf"{_TOKEN}/{_TOKEN}(?:{_PARAMETER})*", re.ASCII)
+"""One media type (RFC 9110 section 8.3.1), without what readers of it may not agree on."""
 
 ContentOf = Callable[[Any], Content]
 """What makes a function's value a result."""
@@ -61,9 +72,9 @@ def outcomes_of(
             ended = Ended(error=error)
     if ended.error is not None:
         # Once for all of them: one error id, one traceback in the log.
-        whole = _failure("", function, ended.error)
+        whole = failed("", function, ended.error)
         return [
-            _failure(one.id, function, job.errors[one.id])
+            failed(one.id, function, job.errors[one.id])
             if one.id in job.errors
             else whole._replace(job_id=one.id)
             for one in job.jobs
@@ -90,12 +101,12 @@ def _outcome(
 ) -> Outcome:
     """The outcome of one job: its value encoded, or its exception explained."""
     if ended.error is not None:
-        return _failure(job_id, function, ended.error)
+        return failed(job_id, function, ended.error)
     try:
         content = content_of(ended.value)
-    except (NoJsonForm, NoFile, JobError) as error:
-        return _failure(job_id, function, error)
-    if content.name is None and content.size > max_result_bytes:
+    except (NoJsonForm, JobError) as error:
+        return failed(job_id, function, error)
+    if content.size > max_result_bytes and not content.is_file:
         detail = f"The result has {content.size} bytes; {max_result_bytes} are allowed."
         return _failed(job_id, Problem.of("result_too_large", detail))
     return Outcome(job_id, JobState.SUCCEEDED, content)
@@ -122,7 +133,8 @@ def explained(function: str, error: BaseException) -> BaseException:
     return Explained(_explain(function, error).to_json())
 
 
-def _failure(job_id: str, function: str, error: BaseException) -> Outcome:
+def failed(job_id: str, function: str, error: BaseException) -> Outcome:
+    """How a job ends by this exception of its function's, or about what it gave back."""
     known = explained(function, error)
     if isinstance(known, Explained):
         return Outcome(job_id, JobState.FAILED, error=known.problem)
@@ -145,11 +157,10 @@ def refused(job_id: str, problem: Problem) -> Outcome:
 
 
 def content_of(value: Any) -> Content:
-    """A result as it is stored: bytes and files as they are, anything else as JSON.
+    """A result as it is stored: bytes as they are, files not looked at yet, all else as JSON.
 
     Raises:
         NoJsonForm: it has no JSON form.
-        NoFile: it is a path, and leads to nothing that can be sent.
     """
     if isinstance(value, Content):
         return value
@@ -165,20 +176,41 @@ def file_content(
 ) -> Content:
     """A file as a result, with what it is and is called if its own name does not say so.
 
+    It is still to be ``found``: this runs on the loop, and the disk may be slow.
+    """
+    given = os.fsdecode(path)
+    own = encodable(name or os.path.basename(given))
+    kind = media_type(content_type) if content_type else content_type_of(os.path.basename(given))
+    return Content(content_type=kind, name=own, path=given, is_file=True)
+
+
+def media_type(declared: str) -> str:
+    """What a header says of some bytes: it may be a client's, so only what can't be misread."""
+    return declared if _MEDIA_TYPE.fullmatch(declared) else ANY_BYTES
+
+
+def found(content: Content, within: Path | None = None) -> Content:
+    """A result whose file is there, with its size.  It looks at the disk.
+
+    Args:
+        content: what a function's path became.
+        within: a directory out of which no link may lead: clients may have put links there.
+
     Raises:
         NoFile: it is no regular file that can be read.
     """
-    given = os.fsdecode(path)
+    given = Path(content.path or "")
     try:
+        given = given.absolute()
         real = os.path.realpath(given)  # a link in a job's directory goes with it
         info = os.stat(real)
     except (OSError, ValueError):
         raise NoFile(given) from None
     if not stat.S_ISREG(info.st_mode) or not os.access(real, os.R_OK):
         raise NoFile(given)
-    own = os.path.basename(given)
-    kind = content_type or content_type_of(own)
-    return Content(content_type=kind, name=name or own, path=real, file_size=info.st_size)
+    if within and given.is_relative_to(within) and not Path(real).is_relative_to(within):
+        raise NoFile(f"{given}, which leads to {real}")
+    return content._replace(path=real, file_size=info.st_size)
 
 
 def _explain(function: str, error: Any) -> Problem:
@@ -197,7 +229,7 @@ def _explain(function: str, error: Any) -> Problem:
         logger.error("%s", detail, exc_info=error)
         return Problem.of("result_not_serializable", detail)
     if isinstance(error, NoFile):
-        logger.error("%s gave back a file that can't be read: %s", function, error)
+        logger.error("%s gave back a file that can't be read: %s", function, encodable(str(error)))
         detail = f"{function} gave back a file that is not there, or can't be read."
         return Problem.of("job_failed", detail)
     if isinstance(error, BatchMismatch):

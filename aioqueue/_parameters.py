@@ -11,7 +11,7 @@ import inspect
 import typing
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import islice
+from itertools import islice, repeat
 from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 import attrs
@@ -25,6 +25,7 @@ from ._mismatches import Mismatch, mismatches
 from ._parameter import Parameter
 from ._payload import File, Files, dump, pack, parse, unpack
 from ._running import JOB, Job
+from ._upload import Upload
 
 __all__ = ["Body", "Received", "Signature"]
 
@@ -55,7 +56,7 @@ class Received:
     file_names: Sequence[str] = ()
     """What the client calls each of them; no argument, but part of what makes requests the same."""
     whole: File | None = None
-    """The body, where it is neither JSON nor a form."""
+    """The body as a file, where the function takes it whole."""
 
 
 class Signature:
@@ -262,8 +263,11 @@ class Signature:
         wrong += self._unknown(name for name, _ in received.files)
         single: list[tuple[str, File]] = []
         lists: dict[str, list[File]] = {}
-        for name, file in received.files:
+        called = received.file_names or repeat(None)
+        for (name, file), file_name in zip(received.files, called, strict=False):
             parameter = self._taker(name)
+            if parameter is not None and parameter.is_file and _is_not_chosen(file, file_name):
+                continue
             if parameter is not None and parameter.is_list_of_files:
                 lists.setdefault(name, []).append(file)
             else:
@@ -375,6 +379,11 @@ def _is_files(value: Any) -> bool:
     if isinstance(value, list):
         return bool(value) and all(isinstance(one, File) for one in value)
     return isinstance(value, File)
+
+
+def _is_not_chosen(file: File, file_name: str | None) -> bool:
+    """Whether this is how a browser sends an input for a file when there is none in it."""
+    return file_name == "" and not (file.size if isinstance(file, Upload) else len(file))
 
 
 def _repeated(names: Iterable[str], message: str) -> list[Mismatch]:

@@ -24,10 +24,11 @@ from typing import Any, NamedTuple
 
 import attrs
 
-from ._batch import Batch
+from ._batch import Batch, jobs_of
 from ._executors import Ended
 from ._job import Attempt, Emission
 from ._outbox import Progress
+from ._removal import remove
 from ._running import CURRENT, Job, outbox_of, set_output_count
 
 __all__ = [
@@ -90,25 +91,22 @@ class ProcessCall:
                 return Path(directory)
         raise FileNotFoundError("there is no place for files here")
 
-    @property
-    def temporary(self) -> str | None:
-        """Where its temporary files go, since a killed process can't remove them itself."""
-        return f"{self.directories[0]}.tmp" if self.directories[0] else None
-
 
 @attrs.frozen(slots=True, kw_only=True)
 class Boot:
     """What a process does before its first call.
 
     Attributes:
-        modules: what to import.
+        references: the functions it will run, to be imported.
         initializer: what to call, pickled.
+        temporary: where temporary files go, since a killed process can't remove them itself.
         log_levels: the levels of the server's loggers; the root's name is "".
         max_jobs: after how many calls it ends; None is never.
     """
 
-    modules: Sequence[str]
+    references: Sequence[str]
     initializer: bytes
+    temporary: str
     log_levels: Mapping[str, int]
     max_jobs: int | None
 
@@ -172,6 +170,8 @@ class Process:
     """A process and its pipes.  All but ``cancel``, ``drop`` and ``kill`` is for its thread."""
 
     def __init__(self, main: Main, boot: Boot) -> None:
+        self._owner = os.getpid()
+        self._temporary = boot.temporary
         self._lock = threading.Lock()
         self._job: Job | None = None
         self._ready = False
@@ -202,6 +202,7 @@ class Process:
             while not isinstance(message := self._calls.recv(), Booted):
                 self._heed(message, {})
         except (EOFError, OSError):
+            self._has_ended(_STOP_SECONDS)  # its own end says more than that it was killed
             raise ProcessLost(
                 f"it ended as it started, {self.bury()}; what it has written above says why"
             ) from None
@@ -213,7 +214,8 @@ class Process:
     @property
     def usable(self) -> bool:
         """Whether it takes calls: it may have died since the last one."""
-        return self._ready and self._process.is_alive()
+        # Not by is_alive(): that takes note of its end, and its number may be another's then.
+        return self._ready and not self._has_ended(0)
 
     def run(self, call: ProcessCall, job: Job) -> Ended:
         """Run a call to its end, or to that of the process.
@@ -221,7 +223,7 @@ class Process:
         Raises:
             ProcessLost: the process died of it.
         """
-        jobs = {one.id: one for one in (job.jobs if isinstance(job, Batch) else (job,))}
+        jobs = {one.id: one for one in jobs_of(job)}
         with self._lock:
             self._job = job
         try:
@@ -275,10 +277,23 @@ class Process:
         with self._lock:
             if self._gone or (job is not None and self._job is not job):
                 return
+            # At exit this is called in forks of the server, too; and whoever else takes note of
+            # its end (a handler of SIGCHLD) sets its number free.
+            if os.getpid() != self._owner or not self._has_its_number():
+                return
             self._process.kill()
             if hasattr(os, "killpg"):
                 with suppress(ProcessLookupError, PermissionError):
                     os.killpg(self._process.pid or 0, signal.SIGKILL)
+
+    def _has_its_number(self) -> bool:
+        if not hasattr(os, "waitid"):
+            return True
+        try:
+            os.waitid(os.P_PID, self._process.pid or 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return False
+        return True
 
     # Its end
 
@@ -288,12 +303,17 @@ class Process:
             return
         with suppress(OSError):
             self._calls.send(None)
-        multiprocessing.connection.wait([self._process.sentinel], _STOP_SECONDS)
+        self._has_ended(_STOP_SECONDS)
         self.bury()
+
+    def _has_ended(self, timeout: float) -> bool:
+        return bool(multiprocessing.connection.wait([self._process.sentinel], timeout))
 
     def bury(self) -> str:
         """See to it that nothing of it is left.  Answers how it ended."""
         self._ready = False
+        if self._gone:
+            return "before"
         self.kill()  # also what it has started, and one that only closed its pipe
         with self._lock:
             self._gone = True
@@ -301,7 +321,10 @@ class Process:
         with _STARTING:  # else another thread may have seen its end, and not said so yet
             code = self._process.exitcode or 0
         atexit.unregister(self.kill)
-        self._process.close()
+        with suppress(ValueError):  # somebody else has taken note of its end
+            self._process.close()
+        if os.path.lexists(self._temporary):
+            remove(Path(self._temporary))
         for ours in (self._calls, self._control, self._lifeline):
             ours.close()
         if code >= 0:

@@ -12,26 +12,27 @@ import importlib
 import logging
 import os
 import pickle
+import secrets
 import shutil
 import signal
 import sys
 import tempfile
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from contextvars import copy_context
 from functools import cache, partial, reduce
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from ._batch import Batch, BatchMismatch
+from ._batch import Batch, BatchMismatch, jobs_of
 from ._errors import AioqueueError, ConfigurationError, JobCancelled
 from ._executors import Ended, run_call
 from ._function import queued_of
 from ._job import Content
-from ._outcomes import explained
+from ._outcomes import explained, found
 from ._parameters import Signature
 from ._process import Boot, Booted, Done, ProcessCall
 from ._responses import content_of
@@ -42,8 +43,6 @@ __all__ = ["process_main", "refuse_what_is_not_found"]
 
 _LARGE = 1 << 20
 """The bytes of a result from which on it travels as a file."""
-
-_RESULT = ".result"
 
 _POLITE = 1 / 3
 """The part of its ``kill_timeout`` that a cancelled function has to look at its job, before it is
@@ -79,6 +78,7 @@ class _Main:
         self._early: set[tuple[str, str]] = set()  # asked before the call has arrived
         self._ended = threading.Event()
         self._stopping = False
+        self._temporary: str | None = None
 
     def run(self, boot: Boot) -> None:
         """Get ready, and run what comes."""
@@ -94,8 +94,9 @@ class _Main:
     def _boot(self, boot: Boot) -> str | None:
         """Get ready.  Answers what went wrong, as text."""
         try:
-            for module in boot.modules:
-                importlib.import_module(module)
+            self._temporary = _place_for_temporary_files(boot.temporary)
+            for reference in boot.references:
+                plain_function(reference)
             # After the imports: one of them may configure logging, for a script that is run.
             for name, level in boot.log_levels.items():
                 logging.getLogger(name).setLevel(level)
@@ -116,7 +117,8 @@ class _Main:
                 goes_on = not self._interrupts.thrown and count != max_jobs
                 self._uplink.send(done._replace(goes_on=goes_on))
                 if self._interrupts.thrown:
-                    sys.stdout.flush()
+                    if sys.stdout is not None:
+                        sys.stdout.flush()
                     os._exit(0)  # at once: what was interrupted may not be able to end well
                 if not goes_on:
                     return
@@ -125,7 +127,7 @@ class _Main:
 
     def _run(self, call: ProcessCall) -> Done:
         job = _job_of(call, self._uplink)
-        jobs = job.jobs if isinstance(job, Batch) else (job,)
+        jobs = jobs_of(job)
         self._ended.clear()
         with self._lock:
             self._job, self._kill_timeout = job, call.kill_timeout
@@ -135,9 +137,8 @@ class _Main:
             if ("cancel", job.id) in self._early:
                 job.cancel()
             self._early.clear()
-        with _temporary_directory(call.temporary):
-            ended = self._call(call, job)
-            ended, errors = _portable(call, job, ended)
+        ended = self._call(call, job)
+        ended, errors = _portable(call, job, ended, self._temporary)
         with self._lock:
             self._job = None
         self._ended.set()
@@ -180,7 +181,7 @@ class _Main:
 
 def _member(job: Job | None, job_id: str) -> Job | None:
     """One job of a batch."""
-    jobs = job.jobs if isinstance(job, Batch) else ()
+    jobs = () if job is None else jobs_of(job)
     return next((one for one in jobs if one.id == job_id), None)
 
 
@@ -193,7 +194,8 @@ def process_main(calls: Connection, control: Connection, lifeline: Connection, b
         lifeline: where nothing comes; it ends when the server does, too.
         boot: what to do first.
     """
-    faulthandler.enable()
+    if sys.stderr is not None:
+        faulthandler.enable()
     if hasattr(os, "setpgid"):
         os.setpgid(0, 0)  # so that it can be killed with all it starts
     if hasattr(os, "register_at_fork"):
@@ -303,16 +305,18 @@ def _found(reference: str, is_batch: bool) -> tuple[Callable[..., Any], Signatur
 # From a function's end to what can travel
 
 
-def _portable(call: ProcessCall, job: Job, ended: Ended) -> tuple[Ended, dict[str, BaseException]]:
+def _portable(
+    call: ProcessCall, job: Job, ended: Ended, temporary: str | None
+) -> tuple[Ended, dict[str, BaseException]]:
     """An end that can travel, and the errors of single jobs of a batch."""
     try:
-        return _explained_end(call, job, ended)
+        return _explained_end(call, job, ended, temporary)
     except Exception as error:  # of a value's own methods, or an exception's
         return Ended(error=explained(call.attempts[0].record.function, error)), {}
 
 
 def _explained_end(
-    call: ProcessCall, job: Job, ended: Ended
+    call: ProcessCall, job: Job, ended: Ended, temporary: str | None
 ) -> tuple[Ended, dict[str, BaseException]]:
     function = call.attempts[0].record.function
     batch = job if isinstance(job, Batch) else None
@@ -325,7 +329,7 @@ def _explained_end(
     if ended.streamed:
         return ended, errors
     if batch is None:
-        return _portable_value(call, job, ended.value), errors
+        return _portable_value(call, job, ended.value, temporary), errors
     try:
         entries = batch.entries_of(ended.value, "returned")
     except BatchMismatch as error:
@@ -333,57 +337,54 @@ def _explained_end(
     ends = [
         Ended(error=explained(function, entry))
         if isinstance(entry, BaseException)
-        else _portable_value(call, one, entry)
+        else _portable_value(call, one, entry, temporary)
         for one, entry in zip(batch.jobs, entries, strict=True)
     ]
     return Ended([end.value if end.error is None else end.error for end in ends]), errors
 
 
-def _portable_value(call: ProcessCall, job: Job, value: Any) -> Ended:
+def _portable_value(call: ProcessCall, job: Job, value: Any, temporary: str | None) -> Ended:
     """A value as it is stored, or why it can't be."""
     try:
-        return Ended(_lasting(content_of(value), call, job))
+        return Ended(_lasting(content_of(value), job, temporary))
     except Exception as error:
         return Ended(error=explained(call.attempts[0].record.function, error))
 
 
-def _lasting(content: Content, call: ProcessCall, job: Job) -> Content:
+def _lasting(content: Content, job: Job, place: str | None) -> Content:
     """A result that outlives this process, and is no load for the server's memory.
 
     What is large becomes a file of the job's, as does a temporary file, which would be removed.
     """
+    temporary = None if place is None else Path(os.path.realpath(place))
     if content.path is None:
-        if len(content.body) <= _LARGE or call.temporary is None:
+        if len(content.body) <= _LARGE or not temporary:
             return content
-        path = job.directory / _RESULT
+        path = _new_path(job)
         path.write_bytes(content.body)
         return content._replace(body=b"", path=str(path), file_size=len(content.body))
-    if call.temporary and Path(content.path).is_relative_to(os.path.realpath(call.temporary)):
-        path = job.directory / _RESULT
-        shutil.move(content.path, path)
-        return content._replace(path=str(path))
-    return content
+    file = found(content)
+    if temporary and Path(file.path or "").is_relative_to(temporary):
+        path = _new_path(job)
+        shutil.move(file.path or "", path)
+        return file._replace(path=str(path))
+    # Not the file behind it: the server looks whether a link may lead there.
+    return content._replace(path=str(Path(content.path).absolute()))
 
 
-@contextmanager
-def _temporary_directory(path: str | None) -> Iterator[None]:
-    """Put temporary files where the server removes them, whatever becomes of this process."""
+def _new_path(job: Job) -> Path:
+    """A file that the function can't have made: it may name its own as a client asks."""
+    return job.directory / f".result-{secrets.token_hex(8)}"
+
+
+def _place_for_temporary_files(path: str) -> str | None:
+    """Put them where the server removes them, whatever becomes of this process.
+
+    They stay as long as it does: libraries keep places of theirs there from one call to the next.
+    """
     try:
-        if path is not None:
-            Path(path).mkdir(0o700)
+        Path(path).mkdir(0o700)
     except OSError:  # no room, maybe: the function will say so if it needs some
-        path = None
-    if path is None:
-        yield
-        return
-    before = os.environ.get("TMPDIR")
+        return None
     tempfile.tempdir = os.environ["TMPDIR"] = path
-    try:
-        yield
-    finally:
-        tempfile.tempdir = None
-        if before is None:
-            del os.environ["TMPDIR"]
-        else:
-            os.environ["TMPDIR"] = before
-        shutil.rmtree(path, ignore_errors=True)
+    return path

@@ -1,8 +1,8 @@
 """Where functions run that hold the GIL, or must be stopped: processes that can be killed.
 
-Each process belongs to one thread, which starts it, hands it calls, listens to what it says, and
-buries it.  So to everybody else a call in a process is a call in a thread, with one difference: it
-can be made to end.
+Each process belongs to one thread, which starts it, hands it calls, listens to what it says while
+it works, and buries it.  So to everybody else a call in a process is a call in a thread, with one
+difference: it can be made to end.
 """
 
 from __future__ import annotations
@@ -12,12 +12,16 @@ import logging
 import multiprocessing
 import os
 import pickle
-import shutil
+import secrets
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from contextvars import Context
+from pathlib import Path
+from typing import Any
 
+from ._batch import jobs_of
 from ._errors import ConfigurationError, JobCancelled, Problem
-from ._executors import Ended, ThreadExecutor
+from ._executors import Began, Ended, ThreadExecutor
 from ._outcomes import Explained
 from ._process import Boot, Main, Process, ProcessCall, ProcessLost
 from ._running import CURRENT, Job
@@ -49,7 +53,8 @@ class ProcessExecutor(ThreadExecutor):
     Args:
         max_processes: how many there may be.
         main: what runs in each.
-        modules: what they import before their first call.
+        references: the functions, as ``module:qualname``; they are imported before the first call.
+        folder: makes names of places on disk: each has one for its temporary files.
         initializer: what they call then.
         max_jobs: after how many calls a process ends; None is never.
 
@@ -64,15 +69,18 @@ class ProcessExecutor(ThreadExecutor):
         max_processes: int,
         main: Main,
         *,
-        modules: Sequence[str] = (),
+        references: Sequence[str] = (),
+        folder: Callable[[str], Path],
         initializer: Callable[[], object] | None = None,
         max_jobs: int | None = None,
     ) -> None:
         super().__init__(max_processes)
         self._main = main
-        self._modules = modules
+        self._references = references
+        self._folder = folder
         self._initializer = _pickled(initializer)
         self._max_jobs = max_jobs
+        self._waiting: dict[Job, Began] = {}  # for a process
         self._at_work: dict[Job, tuple[Process, float]] = {}
         self._starting: set[Process] = set()
         self._closing = False
@@ -102,6 +110,13 @@ class ProcessExecutor(ThreadExecutor):
         finally:
             reminder.cancel()
 
+    def start(
+        self, call: Any, job: Job, context: Context, began: Began
+    ) -> Callable[[], Awaitable[Ended]]:
+        """Hand the call to a process, as soon as one takes calls."""
+        self._waiting[job] = began
+        return super().start(call, job, context, lambda: None)
+
     def interrupt(self, job: Job) -> None:
         """Ask the function to end, and kill its process if it does not."""
         job.cancel()  # first: a thread that takes it now notes that it does, then looks at this
@@ -110,7 +125,7 @@ class ProcessExecutor(ThreadExecutor):
             process, kill_timeout = at_work
             process.cancel(job)
             self._loop.call_later(kill_timeout, process.kill, job)
-        elif (future := self._running.pop(job, None)) is not None and not future.done():
+        elif (future := self._running.pop(job, None)) is not None:
             future.set_result(Ended(error=JobCancelled()))  # it waits for a process to start
 
     def drop(self, job: Job, member: Job) -> None:
@@ -121,13 +136,12 @@ class ProcessExecutor(ThreadExecutor):
             at_work[0].drop(member)
 
     async def close(self) -> bool:
-        """End all processes, whatever they do."""
+        """End all processes: those that work have their ``kill_timeout``."""
         self._closing = True
         for job in list(self._running):
-            self.interrupt(job)
+            if not job.cancelled:  # else it was interrupted before
+                self.interrupt(job)
         for process in list(self._starting):
-            process.kill()
-        for process, _ in list(self._at_work.values()):
             process.kill()
         for _ in self._threads:
             self._calls.put(None)
@@ -176,6 +190,9 @@ class ProcessExecutor(ThreadExecutor):
             if self._closing:
                 process.kill()
             process.wait_until_ready()
+        except BaseException:
+            process.bury()
+            raise
         finally:
             self._starting.discard(process)
         return process
@@ -187,8 +204,9 @@ class ProcessExecutor(ThreadExecutor):
             if isinstance(one, logging.Logger) and one.level
         }
         return Boot(
-            modules=self._modules,
+            references=self._references,
             initializer=self._initializer,
+            temporary=str(self._folder(secrets.token_hex(4))),
             log_levels={**levels, "": logging.root.level},
             max_jobs=self._max_jobs,
         )
@@ -200,6 +218,10 @@ class ProcessExecutor(ThreadExecutor):
             detail = "The process for this function could not start. The server's log has more."
             return Ended(error=Explained(Problem.of("worker_lost", detail).to_json()))
         self._at_work[job] = process, call.kill_timeout
+        self._tell(self._begin, job)
+        for member in jobs_of(job):
+            if member.cancelled:  # while it waited for the process
+                process.drop(member)
         try:
             job.raise_if_cancelled()
             ended = process.run(call, job)
@@ -213,12 +235,19 @@ class ProcessExecutor(ThreadExecutor):
         except Exception as error:  # what it said can't be read
             process.bury()
             return Ended(error=error)
-        finally:
-            del self._at_work[job]
-            if call.temporary is not None:
-                shutil.rmtree(call.temporary, ignore_errors=True)
 
     # On the loop
+
+    def _begin(self, job: Job) -> None:
+        """A process has the call: its time counts from here, not from when that was started."""
+        began = self._waiting.pop(job, None)
+        if began is not None:
+            began()
+
+    def _over(self, job: Job) -> None:
+        """Nothing runs for a job any more."""
+        self._waiting.pop(job, None)
+        self._at_work.pop(job, None)
 
     def _has_started(self, error: ConfigurationError | None) -> None:
         """A process is ready, or can't start: for whoever waits for that."""

@@ -8,7 +8,7 @@ import orjson
 from aiohttp import content_disposition_filename, hdrs, parse_content_disposition, web
 
 from . import _outcomes
-from ._errors import JobError
+from ._errors import JobError, encodable
 from ._job import JSON_TYPE, Content
 
 __all__ = ["content_of"]
@@ -17,12 +17,11 @@ __all__ = ["content_of"]
 def content_of(value: Any) -> Content:
     """A value as a result; of a response its JSON, its bytes or its file.
 
-    It needs no app, so a worker in another process may call it too.
+    It needs no app, so a process for jobs may call it too.
 
     Raises:
         JobError: the response says that something went wrong, or has no body to take.
         NoJsonForm: the value has no JSON form.
-        NoFile: there is no such file.
     """
     if not isinstance(value, web.StreamResponse):
         return _outcomes.content_of(value)
@@ -46,12 +45,13 @@ def _content(response: web.Response) -> Content:
         # Parsed, and encoded by us: an event is one line, and this text may have more.
         return _outcomes.content_of(orjson.loads(content) if content else None)
     kind = response.headers.get(hdrs.CONTENT_TYPE, response.content_type)
-    return Content(content, kind, _name(response))
+    return Content(content, _outcomes.media_type(kind), _name(response))
 
 
 def _name(response: web.StreamResponse) -> str | None:
     disposition = parse_content_disposition(response.headers.get(hdrs.CONTENT_DISPOSITION))
-    return content_disposition_filename(disposition[1])
+    name = content_disposition_filename(disposition[1])
+    return name and encodable(name)
 
 
 def _streams() -> JobError:

@@ -12,9 +12,9 @@ from typing import Any
 
 import attrs
 import orjson
-from aiohttp import hdrs, web
+from aiohttp import web
 
-from ._answers import Answers
+from ._answers import Answers, content_response
 from ._bodies import BodyReader
 from ._calls import Calls
 from ._capture import start_capturing, stop_capturing
@@ -27,6 +27,7 @@ from ._hooks import Hooks
 from ._job import Snapshot, event_data
 from ._listeners import Listeners
 from ._outbox import OutboxBounds
+from ._outcomes import found
 from ._positions import Estimator, Positions
 from ._process_main import process_main, refuse_what_is_not_found
 from ._processes import ProcessExecutor, cpus
@@ -34,7 +35,7 @@ from ._registry import Registered, by_name, policies, slot_names, sub_apps, work
 from ._resource import Links
 from ._responses import content_of
 from ._routes import JobRoutes
-from ._running import CURRENT
+from ._running import CURRENT, current_job
 from ._scheduler import Scheduler
 from ._settings import Settings
 from ._spool import Spool
@@ -76,13 +77,13 @@ class Runtime:
             "loop": LoopExecutor(settings.max_tasks),
             "thread": ThreadExecutor(settings.max_threads),
         }
-        self._processes = _processes(registered, settings)
+        self._spool = Spool(settings.spool_dir, settings.max_spool_bytes)
+        self._processes = _processes(registered, settings, self._spool)
         if self._processes is not None:
             executors["process"] = self._processes
         self._captures = any(one.capture_logs for one in registered)
         self._tracking = _tracking(registered)
         self._hooks = Hooks(engine, self._functions)
-        self._spool = Spool(settings.spool_dir, settings.max_spool_bytes)
         self._scheduler = Scheduler(
             engine,
             self._functions,
@@ -157,7 +158,11 @@ class Runtime:
         await self._spool.open()
         await self._engine.open(self._policies, retention)
         if self._processes is not None:
-            await self._processes.open(self._most_calls())
+            try:
+                await self._processes.open(self._most_calls())
+            except BaseException:
+                await self._spool.close()
+                raise
         if self._captures:
             start_capturing()
         if self._tracking is not None:
@@ -224,7 +229,7 @@ class Runtime:
         assert function is not None
         if function.takes_request and not self._submitter.wants_stream(request):
             handler = function.handler(subject)
-            return self.pass_through(registered, request, _answering(handler))
+            return self.pass_through(registered, request, _answering(handler, self._spool))
         return self._submitter.answer(registered, request, subject)
 
     def pass_through(
@@ -273,7 +278,9 @@ class Runtime:
         return snapshot if snapshot is not None else await self.get(job_id)
 
 
-def _processes(registered: Sequence[Registered], settings: Settings) -> ProcessExecutor | None:
+def _processes(
+    registered: Sequence[Registered], settings: Settings, spool: Spool
+) -> ProcessExecutor | None:
     """Where functions run that want a process, if there are any."""
     users = {
         one.name: one.function
@@ -287,7 +294,8 @@ def _processes(registered: Sequence[Registered], settings: Settings) -> ProcessE
     return ProcessExecutor(
         settings.max_processes or cpus(),
         process_main,
-        modules=sorted({function.__wrapped__.__module__ for function in users.values()}),
+        references=[function.reference for function in users.values()],
+        folder=spool.folder,
         initializer=settings.process_initializer,
         max_jobs=settings.max_jobs_per_process,
     )
@@ -308,18 +316,18 @@ def _tracking(registered: Sequence[Registered]) -> Any:
     return _tqdm
 
 
-def _answering(handler: Handler) -> Handler:
-    """A handler whose value is sent as JSON if it is no response."""
+def _answering(handler: Handler, spool: Spool) -> Handler:
+    """A handler whose value is sent as a result is, if it is no response."""
 
     async def answer(request: web.Request) -> web.StreamResponse:
         value: Any = await handler(request)
         if isinstance(value, web.StreamResponse):
             return value
         content = content_of(value)
-        kind = {hdrs.CONTENT_TYPE: content.content_type}
-        if content.path is not None:
-            return web.FileResponse(content.path, headers=kind)
-        return web.Response(body=content.body, headers=kind)
+        if content.is_file:
+            within = spool.folder(current_job().id).parent
+            content = await spool.in_thread(found, content, within)
+        return await content_response(content)
 
     return answer
 

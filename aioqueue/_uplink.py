@@ -8,8 +8,10 @@ import logging
 import marshal
 import os
 import signal
+import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
@@ -107,14 +109,36 @@ class Uplink:
         self._pipe = pipe
         self._interrupts = interrupts
         self._lock = threading.Lock()
+        self._mine = threading.local()  # whether this thread is in ``send``
+        self._between: deque[Any] = deque()
+        self._pid = os.getpid()
         self._progress: dict[str, Progress] = {}
         self._noted = threading.Event()
         self._telling = threading.Lock()
 
     def send(self, message: Any) -> None:
-        """Send a message: all of it, or the server could not read what follows."""
-        with self._interrupts.masked(), self._lock:
-            self._pipe.send(message)
+        """Send a message: all of it, or the server could not read what follows.
+
+        What a finalizer or a signal handler says in the middle of one is sent after it.
+        """
+        if self.is_forked:
+            return
+        if getattr(self._mine, "sends", False):
+            self._between.append(message)
+            return
+        self._mine.sends = True
+        try:
+            with self._interrupts.masked(), self._lock:
+                self._pipe.send(message)
+                while self._between:
+                    self._pipe.send(self._between.popleft())
+        finally:
+            self._mine.sends = False
+
+    @property
+    def is_forked(self) -> bool:
+        """Whether this is a process that the function has forked: it has no way to the server."""
+        return os.getpid() != self._pid
 
     def wait_for_room(self) -> None:
         """Nothing to wait for."""
@@ -155,6 +179,10 @@ class LogForwarder(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Send one."""
+        if self._uplink.is_forked:
+            if sys.stderr is not None:  # it is the server's, too
+                sys.stderr.write(self.format(record) + "\n")
+            return
         try:
             sent = copy.copy(record)
             sent.msg, sent.args = record.getMessage(), None
@@ -178,7 +206,6 @@ _STANDARD = vars(logging.makeLogRecord({})).keys()
 def _is_plain(value: Any) -> bool:
     """Whether a value is the same in any process; others may not even be readable there."""
     try:
-        marshal.dumps(value)
+        return type(value) is not memoryview and bool(marshal.dumps(value))
     except ValueError:
         return False
-    return True

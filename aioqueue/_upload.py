@@ -16,6 +16,9 @@ __all__ = ["ANY_BYTES", "Upload", "base_name", "content_type_of"]
 ANY_BYTES = "application/octet-stream"
 """The type of bytes of which nothing is known (RFC 2046 section 4.5.1)."""
 
+_MOST = 255
+"""How many bytes the name of a file may have on nearly every file system."""
+
 _PACKED = {"gzip": "application/gzip", "bzip2": "application/x-bzip2", "xz": "application/x-xz"}
 
 
@@ -28,8 +31,10 @@ def content_type_of(name: str) -> str:
 def base_name(name: str) -> str:
     """The last part of a file name that somebody sent, without what no name should have in it."""
     last = encodable(name).replace("\\", "/").rpartition("/")[2]
-    plain = "".join(letter for letter in last if letter.isprintable())[:255]
-    return "" if plain in (".", "..") else plain
+    # On Windows a colon would end the name of a drive, or begin that of a stream.
+    plain = "".join(letter for letter in last if letter.isprintable() and letter != ":")
+    short = plain.encode()[:_MOST].decode(errors="ignore")
+    return "" if short in (".", "..") else short
 
 
 @attrs.frozen(slots=True)

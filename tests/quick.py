@@ -17,4 +17,7 @@ _CONTEXT.set_forkserver_preload(["aioqueue._process_main", "tests.heavy"])
 
 def start_quickly(monkeypatch: pytest.MonkeyPatch | None = None) -> None:
     """Take them from there, as long as the test runs."""
-    (monkeypatch or pytest.MonkeyPatch()).setattr(_process, "_SPAWN", _CONTEXT)
+    patch = monkeypatch or pytest.MonkeyPatch()
+    patch.setattr(_process, "_SPAWN", _CONTEXT)
+    # They are not this process's own children, so it can't ask whether they are still there.
+    patch.setattr(_process.Process, "_has_its_number", lambda process: True)

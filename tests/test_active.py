@@ -21,12 +21,13 @@ from aioqueue._job import (
     TERMINAL,
     AdmissionLimits,
     Claim,
+    Content,
     Demand,
     JobRecord,
     QueuePolicy,
 )
 from aioqueue._outbox import OutboxBounds
-from aioqueue._outcomes import content_of
+from aioqueue._outcomes import ContentOf, content_of
 from aioqueue._running import Job
 from aioqueue.engines.base import Retention
 from aioqueue.engines.memory import MemoryEngine
@@ -38,7 +39,9 @@ CANCEL_TIMEOUT, TIME_LIMIT = 5.0, 60.0
 NAMES = "abcd"
 
 # Nothing here touches its directory.
-NOWHERE: Any = SimpleNamespace(folder=lambda job_id: f"/nowhere/{job_id}")
+NOWHERE: Any = SimpleNamespace(
+    folder=lambda job_id: f"/nowhere/{job_id}", let_go=lambda job_id: None
+)
 
 WAYS = ["obeys", "goes on", "thread"]
 """What the work does when it is interrupted."""
@@ -87,6 +90,7 @@ class Play:
     way: str
     is_working: bool = False
     freed: int = 0
+    content_of: ContentOf = content_of
     told: Counter[str] = attrs.field(factory=Counter)
     tasks: list[asyncio.Task[None]] = attrs.field(factory=list)
 
@@ -144,10 +148,12 @@ class Play:
         self.done = asyncio.Event()
         self.engine = CountingEngine(self.loop.clock)
         self.engine.freed = self.slot_is_free
-        await self.engine.open({"f": QueuePolicy(concurrency_limit=1)}, Retention())
+        await self.engine.open(
+            {"f": QueuePolicy(concurrency_limit=1, max_running_per_client=len(NAMES))}, Retention()
+        )
         jobs = NAMES[: self.size]
         for job_id in jobs:
-            record = JobRecord(id=job_id, function="f", queue="f")
+            record = JobRecord(id=job_id, function="f", queue="f", client="c")
             await self.engine.enqueue(record, limits=AdmissionLimits())
         reply = await self.engine.claim("w", "f", {"f": self.demand}, {"loop": 1})
         (claim,) = reply.claims
@@ -156,7 +162,7 @@ class Play:
             engine=self.engine,
             bounds=OutboxBounds(),
             max_result_bytes=1000,
-            content_of=content_of,
+            content_of=self.content_of,
             spool=NOWHERE,
             spawn=self.spawn,
             ended=self.ended,
@@ -199,6 +205,7 @@ class Play:
         await asyncio.wait([self.run])
         await self.check()
         assert (self.freed, self.executor.free) == (1, 1)
+        assert not self.engine._queues["f"]._admitted  # what its client may run at once
         assert self.told == Counter(NAMES[: self.size])
         for task in self.tasks:
             await task
@@ -288,3 +295,22 @@ def test_patience(way: str) -> None:
 
     assert in_time == {"a": "cancelled", "b": "cancelled" if way == "obeys" else "succeeded"}
     assert late == {"a": "cancelled", "b": "cancelled"}
+
+
+@pytest.mark.parametrize("bad", ["a", "b", "ab"])
+def test_ends_that_cannot_be_stored(bad: str, caplog: pytest.LogCaptureFixture) -> None:
+    """A job whose end the engine can't store fails; the slot is free again, whatever happens."""
+
+    def some(value: Any) -> Content:
+        return Content(b"x", "a/b", "\udcff") if value in bad else content_of(value)
+
+    async def play() -> dict[str, str]:
+        play = Play(2, "obeys", content_of=some)
+        await play.begin()
+        await play.happen("work")
+        await play.finish()
+        return {job_id: await play.state(job_id) for job_id in "ab"}
+
+    ends = on_a_stage(play)
+    assert ends == {"a": "succeeded" if bad == "b" else "failed", "b": "failed"}
+    assert "error id" in caplog.text

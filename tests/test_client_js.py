@@ -196,15 +196,15 @@ async def test_several_files_fill_a_list(serve: Any, script: Any) -> None:
 
 
 async def test_large_results_and_files(serve: Any, script: Any) -> None:
-    """What no event carries is fetched: JSON is its value, and a file a Blob."""
+    """What no event carries is fetched: JSON is its value, and a file a Blob, also one of JSON."""
 
     @aioqueue.queued(name="large")
     async def large() -> list[str]:
         return ["x" * 100]
 
     @aioqueue.queued(name="file")
-    def file(job: aioqueue.Job = aioqueue.JOB) -> Path:
-        path = job.directory / "a.png"
+    def file(name: str, job: aioqueue.Job = aioqueue.JOB) -> Path:
+        path = job.directory / name
         path.write_bytes(b"12345")
         return path
 
@@ -215,13 +215,16 @@ async def test_large_results_and_files(serve: Any, script: Any) -> None:
         """
         const job = submit(`${url}/large`);
         say([await job.result, await follow(job.url).result]);
-        const blob = await submit(`${url}/file`).result;
-        say([blob.size, blob.type, await blob.text()]);
+        for (const name of ["a.png", "a.json"]) {
+          const blob = await submit(`${url}/file`, { name }).result;
+          say([blob.size, blob.type, await blob.text()]);
+        }
         """,
     )
 
     assert await program.hear() == [["x" * 100]] * 2
     assert await program.hear() == [5, "image/png", "12345"]
+    assert await program.hear() == [5, "application/json", "12345"]
 
 
 async def test_refusals_and_failures_are_errors(serve: Any, script: Any) -> None:
@@ -262,6 +265,36 @@ async def test_refusals_and_failures_are_errors(serve: Any, script: Any) -> None
     assert told[0]["message"] == "It broke."
     assert told[2]["retryAfter"] >= 1
     assert all(one["name"] == "QueueError" for one in told)
+
+
+async def test_a_repetition_without_room(serve: Any, script: Any) -> None:
+    """A first upload for which there is no room is refused; one sent again may be in it already."""
+    answers = ["lost", "full", "full", "taken", "full"]
+    keys = []
+
+    async def upload(request: web.Request) -> web.Response:
+        await request.read()
+        keys.append(request.headers["Idempotency-Key"])
+        answer = answers.pop(0)
+        if answer == "taken":
+            return web.json_response("it")
+        problem = {"code": "spool_full"} if answer == "full" else {}
+        return web.json_response(problem, status=503, headers={"Retry-After": "0.01"})
+
+    url = await serve(app_of(web.post("/upload", upload)))
+    program = await script(
+        url,
+        """
+        const file = new Blob(["12345"]);
+        say(await submit(`${url}/upload`, { file }).result);
+        say(tell(await submit(`${url}/upload`, { file }).result.catch((error) => error)));
+        """,
+    )
+
+    assert await program.hear() == "it"
+    assert (await program.hear())["code"] == "spool_full"
+    assert answers == []
+    assert [keys.count(key) for key in dict.fromkeys(keys)] == [4, 1]
 
 
 async def test_a_page_full_of_jobs_shares_streams(serve: Any, script: Any) -> None:

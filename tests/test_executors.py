@@ -6,17 +6,14 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextvars import Context, ContextVar, copy_context
-from types import SimpleNamespace
 from typing import Any
 
 import orjson
 import pytest
 
-from aioqueue._batch import Batch
 from aioqueue._encoding import NoJsonForm
 from aioqueue._errors import JobCancelled
 from aioqueue._executors import (
-    _GIVE_WAY,
     THREAD_NAME,
     Ended,
     Executor,
@@ -39,7 +36,7 @@ def start(
     job = job or new_job()
     context = context or copy_context()
     executor.hold(job)
-    end = executor.start(call, job, context)
+    end = executor.start(call, job, context, lambda: None)
 
     async def running() -> Ended:
         return await end()
@@ -374,18 +371,6 @@ async def test_thread_that_cannot_start(threads, monkeypatch: pytest.MonkeyPatch
         executor.let_go(job)
 
     assert await start(executor, int) == Ended(0)
-
-
-async def test_the_loop_gives_way_to_a_batch(threads, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A thread may begin with a batch before the loop goes on; for a single job nobody waits."""
-    slept: list[float] = []
-    monkeypatch.setattr("aioqueue._executors.time", SimpleNamespace(sleep=slept.append))
-    executor = threads(1)
-
-    assert await start(executor, int) == Ended(0)
-    assert not slept
-    assert await start(executor, int, Batch([new_job()])) == Ended(0)
-    assert slept == [_GIVE_WAY]
 
 
 # Context

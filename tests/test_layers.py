@@ -18,7 +18,7 @@ PACKAGE = Path(aioqueue.__file__).parent
 LAYERS = {
     0: "_job _encoding _errors _checks _settings _options _durations _upload",
     1: "engines engines.base _outbox _running _batch _executors _outcomes _capture _tqdm"
-    " _process _processes _uplink _spool _arrivals",
+    " _process _processes _uplink _removal _root _spool _arrivals",
     2: "engines.memory engines._backlog engines._deadlines engines._entry engines._kept"
     " engines._line engines._queue",
     3: "_annotations _mismatches _convert _payload _parameter _parameters _admission _eventlog"

@@ -135,6 +135,16 @@ def test_value_that_is_too_large() -> None:
     assert found["detail"] == "The result has 101 bytes; 100 are allowed."
 
 
+@pytest.mark.parametrize("path", [None, "/large"])
+def test_results_in_memory_that_are_too_large(path: str | None) -> None:
+    """Bytes have the bound of values, whatever they are called; a file has another one."""
+    content = Content(b"x" * 101, "image/png", "a.png", path=path, file_size=101)
+
+    assert problem(outcome(content, most=100))["code"] == "result_too_large"
+    assert outcome(content, most=101).state is JobState.SUCCEEDED
+    assert outcome(content._replace(is_file=True), most=100).state is JobState.SUCCEEDED
+
+
 def test_content_is_stored_as_it_is() -> None:
     """What is content already is not encoded again."""
     content = Content(b"\x89PNG", "image/png", "a.png")

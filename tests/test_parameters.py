@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Sequence
 from decimal import Decimal
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import attrs
@@ -228,6 +229,35 @@ def test_bytes() -> None:
         "image": "is given more than once",
         "note": "must be a string, not a file",
     }
+
+
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_an_input_without_a_file(on_disk: bool) -> None:
+    """What a browser sends when no file was chosen is no file; one that is empty is."""
+
+    def memory(one: bytes, other: bytes | None = None, more: list[bytes] = []) -> Any:  # noqa: B006
+        return one, other, more
+
+    def disk(one: Upload, other: Upload | None = None, more: list[Upload] = []) -> Any:  # noqa: B006
+        return one, other, more
+
+    def file(name: str, size: int) -> Any:
+        return Upload(name, "a/b", size, Path("/a")) if on_disk else b"x" * size
+
+    function = disk if on_disk else memory
+    one, nothing, unnamed = ("one", file("a", 0)), file("", 0), file("", 1)
+    sent = [one, ("other", nothing), ("more", nothing)]
+    assert run(function, files=sent, file_names=["a", "", ""]) == (one[1], None, [])
+    assert run(function, files=[one, ("other", unnamed)], file_names=["a", ""])[1] == unnamed
+    sent = [one, ("more", nothing), ("more", unnamed)]
+    assert run(function, files=sent, file_names=["a", "", ""])[2] == [unnamed]
+    assert wrong(function, files=[("one", nothing)], file_names=[""]) == {"one": "is missing"}
+
+    def text(a: str = "") -> str:
+        return a
+
+    refused = {"a": "must be a string, not a file"}
+    assert wrong(text, files=[("a", nothing)], file_names=[""]) == refused
 
 
 @pytest.mark.parametrize("mark", [aioqueue.Body, aioqueue.Body()], ids=["class", "instance"])

@@ -788,30 +788,85 @@ def test_what_says_something_in_another_thread(inside: Inside) -> None:
 # Temporary files
 
 
-def test_temporary_files(inside: Inside, tmp_path: Path) -> None:
-    """They lie where the server removes them, and are removed here already if there is time."""
+@pytest.fixture
+def place(inside: Inside, tmp_path: Path) -> Iterator[Path]:
+    """Where a process has its temporary files."""
+    before, given = tempfile.tempdir, os.environ.get("TMPDIR")
+    place = tmp_path / "place"
+    inside.main._temporary = process_main._place_for_temporary_files(str(place))
+    yield place
+    tempfile.tempdir = before
+    if given is None:
+        del os.environ["TMPDIR"]
+    else:
+        os.environ["TMPDIR"] = given
+
+
+def test_temporary_files(inside: Inside, place: Path) -> None:
+    """They lie where the server removes them; a library may keep its own from call to call."""
     seen: list[str] = []
-    before = tempfile.gettempdir(), os.environ.get("TMPDIR")
 
     def writes(job: aioqueue.Job) -> None:
         with tempfile.NamedTemporaryFile(delete=False) as file:
             seen.append(file.name)
         seen.append(os.environ["TMPDIR"])
 
-    done = inside.run(writes, directories=[str(tmp_path / "job")])
+    for _ in range(2):
+        assert inside.run(writes).ended.error is None
 
-    assert done.ended.error is None
-    assert seen[0].startswith(seen[1])
-    assert seen[1].startswith(str(tmp_path))
-    assert not list(tmp_path.iterdir())
-    assert (tempfile.gettempdir(), os.environ.get("TMPDIR")) == before
+    assert seen[1] == seen[3] == str(place)
+    assert sorted(str(path) for path in place.iterdir()) == sorted(seen[::2])
+
+
+def test_results_that_outlive_the_process(inside: Inside, place: Path, tmp_path: Path) -> None:
+    """What is large, and a temporary file, become files of the job's, and overwrite none of it."""
+
+    def large(job: aioqueue.Job) -> web.Response:
+        job.directory.joinpath(".result").write_bytes(b"mine")
+        headers = {"Content-Disposition": 'attachment; filename="a.png"'}
+        return web.Response(body=b"x" * (2 << 20), content_type="image/png", headers=headers)
+
+    def temporary(job: aioqueue.Job) -> Path:
+        with tempfile.NamedTemporaryFile(delete=False, suffix=".png") as file:
+            file.write(b"abc")
+        return Path(file.name)
+
+    folder = tmp_path / "job"
+    (value, moved) = (
+        inside.run(plan, directories=[str(folder)]).ended.value for plan in (large, temporary)
+    )
+
+    assert (value.size, value.name, value.is_file) == (2 << 20, "a.png", False)
+    assert Path(value.path).read_bytes() == b"x" * (2 << 20)
+    assert (moved.size, moved.is_file, Path(moved.path).read_bytes()) == (3, True, b"abc")
+    assert folder.joinpath(".result").read_bytes() == b"mine"
+    assert {Path(value.path).parent, Path(moved.path).parent} == {folder}
+    assert value.path != moved.path
+
+
+def test_links_of_a_process(inside: Inside, place: Path, tmp_path: Path) -> None:
+    """A link stays one, since the server looks where it leads; what is not there is no result."""
+
+    def link(job: aioqueue.Job) -> Path:
+        path = job.directory / "a"
+        path.symlink_to(__file__)
+        return path
+
+    linked, nowhere = (
+        inside.run(plan, directories=[str(tmp_path / "job")])
+        for plan in (link, lambda job: Path("nowhere"))
+    )
+    assert linked.ended.value.path == str(tmp_path / "job" / "a")
+    assert "a file that is not there" in problem(nowhere.ended.error)["detail"]
 
 
 def test_no_room_for_temporary_files(inside: Inside, tmp_path: Path) -> None:
     """Where no directory can be made, a function that needs none runs as ever."""
-    done = inside.run(lambda job: 1, directories=[str(tmp_path / "not" / "there")])
+    before = tempfile.tempdir
 
-    assert done.ended.value.body == b"1"
+    assert process_main._place_for_temporary_files(str(tmp_path / "not" / "there")) is None
+    assert tempfile.tempdir == before
+    assert inside.run(lambda job: 1).ended.value.body == b"1"
 
 
 # Being found
@@ -831,3 +886,36 @@ def test_found(inside: Inside) -> None:
     )
 
     assert problem(inside.main._run(call).ended.error)["code"] == "job_failed"
+
+
+class Talkative:
+    """Says something when it is pickled, as a finalizer does when the collector runs just then."""
+
+    def __init__(self, uplink: Any, text: str) -> None:
+        self.uplink, self.text = uplink, text
+
+    def __reduce__(self) -> Any:
+        self.uplink.send(self.text)
+        return str, ("outer",)
+
+
+def test_what_is_said_while_something_is_said(inside: Inside) -> None:
+    """It waits until that is sent, and nobody waits for himself."""
+    inside.main._uplink.send(Talkative(inside.main._uplink, "inner"))
+    inside.main._uplink.send("last")
+
+    assert inside.close() == ["outer", "inner", "last"]
+
+
+def test_what_the_function_forks(inside: Inside, capfd: pytest.CaptureFixture[str]) -> None:
+    """It has no way to the server: what it says is dropped, what it logs goes to the output."""
+    handler = LogForwarder(inside.main._uplink)
+    pid = os.fork()
+    if not pid:
+        inside.main._uplink.send("forked")
+        handler.handle(logging.makeLogRecord({"msg": "from a fork"}))
+        os._exit(0)
+    os.waitpid(pid, 0)
+
+    assert inside.close() == []
+    assert "from a fork" in capfd.readouterr().err

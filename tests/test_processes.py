@@ -555,13 +555,14 @@ Make = Callable[..., ProcessExecutor]
 
 
 @pytest.fixture
-async def processes(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Make]:
+async def processes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AsyncIterator[Make]:
     """`processes(2, initializer=…)` makes an executor, which is closed when the test is over."""
     start_quickly(monkeypatch)
     made: list[ProcessExecutor] = []
 
     def make(count: int = 1, **options: Any) -> ProcessExecutor:
-        made.append(ProcessExecutor(count, process_main, **options))
+        folder = tmp_path.joinpath
+        made.append(ProcessExecutor(count, process_main, folder=folder, **options))
         return made[-1]
 
     yield make
@@ -569,7 +570,13 @@ async def processes(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Make]:
         await executor.close()
 
 
-def start(executor: ProcessExecutor, job: Job, function: Any = heavy.who, **arguments: Any) -> Any:
+def start(
+    executor: ProcessExecutor,
+    job: Job,
+    function: Any = heavy.who,
+    began: Callable[[], None] = lambda: None,
+    **arguments: Any,
+) -> Any:
     """Start a call; answers a task that waits for its end."""
     payload = pack(orjson.dumps(arguments), {}, {})
     jobs = job.jobs if isinstance(job, Batch) else (job,)
@@ -584,12 +591,62 @@ def start(executor: ProcessExecutor, job: Job, function: Any = heavy.who, **argu
         kill_timeout=0.3,
     )
     executor.hold(job)
-    end = executor.start(call, job, copy_context())
+    end = executor.start(call, job, copy_context(), began)
 
     async def ended() -> Ended:
         return await end()
 
     return asyncio.create_task(ended())
+
+
+async def test_its_time_counts_from_when_a_process_has_it(processes: Make, tmp_path: Path) -> None:
+    """While a process starts, the time of the job that waits for it does not run."""
+    executor = processes(initializer=partial(heavy.load_when, str(tmp_path / "go")))
+    began: list[float] = []
+    task = start(executor, new_job(), began=lambda: began.append(time.monotonic()))
+    await until_file(tmp_path / "go.asked")
+    assert began == []
+
+    (tmp_path / "go").touch()
+    assert (await task).error is None
+    assert len(began) == 1
+
+
+async def test_a_mate_that_is_cancelled_while_a_process_starts(
+    processes: Make, tmp_path: Path
+) -> None:
+    """The function sees it, as it would have later."""
+    executor = processes(initializer=partial(heavy.load_when, str(tmp_path / "go")))
+    batch = Batch([new_job("a"), new_job("b")])
+    task = start(executor, batch, heavy.batch_look, where=str(tmp_path / "a"))
+    await until_file(tmp_path / "go.asked")
+    executor.drop(batch, batch.jobs[0])
+    (tmp_path / "go").touch()
+
+    assert [content.body for content in (await task).value] == [b"true", b"false"]
+
+
+async def test_what_works_at_the_end_may_clean_up(processes: Make, tmp_path: Path) -> None:
+    """At a close a function has its ``kill_timeout``, and its ``finally`` runs."""
+    executor = processes()
+    task = start(executor, new_job(), heavy.spin, where=str(tmp_path / "a"))
+    await pids_of(tmp_path / "a")
+    await executor.close()
+
+    assert type((await task).error) is JobCancelled
+    assert (tmp_path / "a.cleaned").exists()
+
+
+@pytest.mark.one_loop
+async def test_a_fork_of_the_server(spawned: ProcessExecutor, monkeypatch: Any) -> None:
+    """What a fork of the server does at its exit is nothing to the processes of the server."""
+    pid = os.getpid()
+    (process,) = {one for one in gc.get_objects() if isinstance(one, Process) and one.usable}
+    monkeypatch.setattr(os, "getpid", lambda: pid + 1)
+    process.kill()
+    monkeypatch.undo()
+
+    assert process.usable
 
 
 async def test_cancel_while_its_process_starts(processes: Make, tmp_path: Path) -> None:
@@ -694,9 +751,10 @@ async def test_kill_timeout(processes: Make, tmp_path: Path) -> None:
 
 
 @pytest.mark.one_loop
-async def test_a_spawned_process(capfd: pytest.CaptureFixture[str]) -> None:
+async def test_a_spawned_process(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     """A process of the usual kind: what it prints is in the server's output, and it ends well."""
-    executor = ProcessExecutor(1, process_main, initializer=heavy.load_and_take_leave)
+    initializer, folder = heavy.load_and_take_leave, tmp_path.joinpath
+    executor = ProcessExecutor(1, process_main, initializer=initializer, folder=folder)
     try:
         await executor.open(1)
         assert (await start(executor, new_job(), heavy.say, text="a")).value.body == b'"a"'
@@ -709,9 +767,10 @@ async def test_a_spawned_process(capfd: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.fixture
-async def spawned() -> AsyncIterator[ProcessExecutor]:
+async def spawned(tmp_path: Path) -> AsyncIterator[ProcessExecutor]:
     """One process that starts as they all do."""
-    executor = ProcessExecutor(1, process_main, modules=["tests.heavy"])
+    references, folder = ["tests.heavy:who"], tmp_path.joinpath
+    executor = ProcessExecutor(1, process_main, references=references, folder=folder)
     await executor.open(1)
     yield executor
     await executor.close()

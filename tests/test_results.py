@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import aioqueue
 from aioqueue import AioqueueError, Job, JobFailed
 from aioqueue._errors import ClaimLost
 from aioqueue._job import Content
-from aioqueue._outcomes import NoFile
+from aioqueue._outcomes import NoFile, found, media_type
 from aioqueue._responses import content_of
 from tests.inside import STREAM, Shop
 from tests.sse_client import read_events
@@ -73,6 +74,11 @@ async def told(shop: Shop, path: str, **body: Any) -> tuple[str, dict[str, Any]]
 # What becomes a result
 
 
+def file_of(path: Path, size: int, content_type: str, name: str) -> Content:
+    """A file as a result."""
+    return Content(b"", content_type, name, path=str(path), file_size=size, is_file=True)
+
+
 class Own:
     """A path of somebody's own."""
 
@@ -106,9 +112,9 @@ def test_a_file(tmp_path: Path, kind: Any, name: str, content_type: str) -> None
     """A path is a file, of the type and with the name that its name says."""
     path = tmp_path / name
     path.write_bytes(b"abc")
-    content = content_of(kind(path))
+    content = found(content_of(kind(path)))
 
-    assert content == Content(b"", content_type, name, path=str(path), file_size=3)
+    assert content == file_of(path, 3, content_type, name)
     assert (content.size, content.is_value) == (3, False)
 
 
@@ -116,7 +122,7 @@ def test_a_link_is_what_it_leads_to(tmp_path: Path) -> None:
     """A link goes with its folder, so the file behind it is the result; the name is the link's."""
     tmp_path.joinpath("a").write_bytes(b"abc")
     tmp_path.joinpath("b.png").symlink_to("a")
-    content = content_of(tmp_path / "b.png")
+    content = found(content_of(tmp_path / "b.png"))
 
     assert (content.path, content.name) == (str(tmp_path / "a"), "b.png")
     assert content.content_type == "image/png"
@@ -138,8 +144,65 @@ def test_no_file(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> 
             path = Path("a\0b")
         case "circle":
             path.symlink_to(path)
+    content = content_of(path)
     with pytest.raises(NoFile):
-        content_of(path)
+        found(content)
+
+
+def test_a_link_out_of_the_place_for_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where clients may have put links, one leads to what is there too, and nowhere else."""
+    place, elsewhere = tmp_path / "place", tmp_path / "elsewhere"
+    place.mkdir()
+    elsewhere.write_bytes(b"abc")
+    for name, target in (("a", elsewhere), ("b", place / "c"), ("c", place / "d")):
+        place.joinpath(name).symlink_to(target)
+    place.joinpath("d").write_bytes(b"d")
+    tmp_path.joinpath("mine").symlink_to(elsewhere)
+
+    assert found(content_of(place / "b"), place).path == str(place / "d")
+    assert found(content_of(tmp_path / "mine"), place).path == str(elsewhere)
+    monkeypatch.chdir(place)
+    for path in (place / "a", place / ".." / "elsewhere", Path("a")):
+        with pytest.raises(NoFile):
+            found(content_of(path), place)
+
+
+def test_a_name_that_is_no_text(tmp_path: Path) -> None:
+    """A name in bytes that are no UTF-8 is told without them, and its file is found."""
+    path = tmp_path / os.fsdecode(b"a\xff.png")
+    path.write_bytes(b"abc")
+    named = {"Content-Disposition": 'attachment; filename="b\udcff.wav"'}
+
+    assert found(content_of(path)) == file_of(path, 3, "image/png", "a?.png")
+    assert content_of(web.FileResponse(path, headers=named)).name == "b?.wav"
+    assert content_of(web.Response(body=b"x", content_type="a/b", headers=named)).name == "b?.wav"
+
+
+@pytest.mark.parametrize(
+    ("declared", "is_one"),
+    [
+        ("image/png", True),
+        ("Text/Plain; charset=utf-8", True),
+        ('image/svg+xml ;a=b;c="d e"', True),
+        ("image/png,text/html", False),
+        ('image/png; a=",text/html"', False),
+        ('image/png; a="\udcff"', False),
+        ("image/png;", False),
+        ("image", False),
+        ("image/png\r\nX-Evil: 1", False),
+        ("image/\u00e4", False),
+        ("", False),
+    ],
+)
+def test_types_that_are_declared(declared: str, is_one: bool) -> None:
+    """Of a type, which may be a client's word, only what all readers read alike is said again."""
+    kind = declared if is_one else "application/octet-stream"
+    headers = {"Content-Type": declared}
+
+    assert media_type(declared) == kind
+    assert content_of(web.Response(body=b"x", headers=headers)).content_type == kind
+    if declared:
+        assert content_of(web.FileResponse("a", headers=headers)).content_type == kind
 
 
 def test_responses(tmp_path: Path) -> None:
@@ -147,15 +210,14 @@ def test_responses(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(b"abc")
     named = {"Content-Disposition": 'attachment; filename="b.wav"'}
-    file = Content(b"", "image/png", "a.png", path=str(path), file_size=3)
 
     assert content_of(web.json_response([1])) == Content(b"[1]")
     assert content_of(web.Response(body=b"x", content_type="a/b", headers=named)) == Content(
         b"x", "a/b", "b.wav"
     )
-    assert content_of(web.FileResponse(path)) == file
+    assert found(content_of(web.FileResponse(path))) == file_of(path, 3, "image/png", "a.png")
     typed = web.FileResponse(path, headers={**named, "Content-Type": "audio/wav"})
-    assert content_of(typed) == Content(b"", "audio/wav", "b.wav", path=str(path), file_size=3)
+    assert found(content_of(typed)) == file_of(path, 3, "audio/wav", "b.wav")
 
 
 @pytest.mark.parametrize(
@@ -267,6 +329,105 @@ async def test_a_file_of_a_function(open_shop: Any, tmp_path: Path) -> None:
     assert [one.name for one in tmp_path.glob("aioqueue-*/*/*")] == ["report.csv"]
 
 
+async def test_a_file_whose_name_is_no_text(open_shop: Any) -> None:
+    """A file with any name that a disk may have is a result, and the next job runs."""
+
+    @aioqueue.queued
+    def named(job: Job = aioqueue.JOB) -> Path:
+        path = job.directory / os.fsdecode(b"a\xff.png")
+        path.write_bytes(b"abc")
+        return path
+
+    shop = await open_shop(named)
+    for _ in range(2):
+        job_id, last = await told(shop, "named")
+        assert last["file"] == {"content_type": "image/png", "size": 3, "name": "a?.png"}
+        answer = await get(shop, job_id)
+        assert answer.body == b"abc"
+        disposition = "inline; filename=\"a_.png\"; filename*=UTF-8''a%3F.png"
+        assert answer.headers["Content-Disposition"] == disposition
+
+
+async def test_a_type_of_a_clients(open_shop: Any) -> None:
+    """What a client says of its file is said again only if all readers understand the same."""
+
+    @aioqueue.queued
+    async def back(film: aioqueue.Upload | None = None) -> Any:
+        if film is None:
+            return "nothing"
+        return web.FileResponse(film.path, headers={"Content-Type": film.content_type})
+
+    shop = await open_shop(back)
+    head = b'--b\r\nContent-Disposition: form-data; name="film"; filename="%b"\r\n'
+    for name, kind, told in (
+        (b"a", b"image/png", "image/png"),
+        (b"a", b"image/png,text/html", "application/octet-stream"),
+        (b"", b"application/octet-stream", "application/json"),  # an input without a file
+    ):
+        content = b"abc" if name else b""
+        body = head % name + b"Content-Type: %b\r\n\r\n%b\r\n--b--\r\n" % (kind, content)
+        headers = {"Content-Type": "multipart/form-data; boundary=b", **WAIT}
+        async with shop.http.post(f"{shop.url}/back", data=body, headers=headers) as response:
+            assert response.headers["Content-Type"] == told
+            assert await response.read() == (content or b'"nothing"')
+
+
+async def test_a_link_of_a_clients(open_shop: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """A link in a job's directory gives away nothing of the server's, as a job or as a handler."""
+
+    def unpacked(job: Job) -> Path:
+        path = job.directory / "index.html"
+        path.symlink_to(__file__)
+        return path
+
+    @aioqueue.queued
+    def unpack(job: Job = aioqueue.JOB) -> Path:
+        return unpacked(job)
+
+    @aioqueue.queued
+    async def gated(request: web.Request) -> Any:
+        return unpacked(aioqueue.current_job())
+
+    shop = await open_shop(unpack, gated)
+    answer = await get(shop, await run(shop, "unpack"))
+    assert (answer.status, answer.json()["code"]) == (500, "job_failed")
+    assert f"which leads to {__file__}" in caplog.text
+    async with shop.http.post(f"{shop.url}/gated") as response:
+        assert response.status == 500
+
+
+async def test_files_are_looked_at_in_threads(
+    open_shop: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loop does not wait for a disk, which may be far away, to say whether a file is there."""
+    mine = tmp_path / "mine.txt"
+    mine.write_bytes(b"abc")
+    looked: list[threading.Thread] = []
+    access, realpath = os.access, os.path.realpath
+
+    def look(function: Any) -> Any:
+        def looking(path: Any, *args: Any, **named: Any) -> Any:
+            if os.fspath(path) == str(mine):
+                looked.append(threading.current_thread())
+            return function(path, *args, **named)
+
+        return looking
+
+    @aioqueue.queued
+    async def gated(request: web.Request) -> Any:
+        return mine
+
+    shop = await open_shop(fetched, gated)
+    monkeypatch.setattr(os, "access", look(access))
+    monkeypatch.setattr(os.path, "realpath", look(realpath))
+    await run(shop, "fetched", path=str(mine))
+    async with shop.http.post(f"{shop.url}/gated") as response:
+        assert response.status == 200
+
+    assert len(looked) >= 4
+    assert threading.current_thread() not in looked
+
+
 async def test_waiting_for_a_file(open_shop: Any) -> None:
     """Whoever waits gets the file itself, whole, whatever part was asked for: it is no GET."""
     seen: list[bytes] = []
@@ -365,19 +526,27 @@ async def test_a_file_of_a_handler(open_shop: Any, tmp_path: Path, how: str) -> 
 
 async def test_a_file_and_bytes_of_a_gated_handler(open_shop: Any, tmp_path: Path) -> None:
     """A handler that answers by itself may give back bytes, and files of the app's own."""
-    mine = tmp_path / "mine.txt"
+    mine = tmp_path / "mine.html"
     mine.write_bytes(b"abc")
+    tmp_path.joinpath("mine.html.gz").write_bytes(b"swordfish")
 
     @aioqueue.queued
     async def give(request: web.Request) -> Any:
         return mine if "file" in request.query else b"bytes"
 
     shop = await open_shop(give)
-    async with shop.http.post(f"{shop.url}/give?file") as response:
-        assert (await response.read(), response.content_type) == (b"abc", "text/plain")
+    headers = {"Accept-Encoding": "gzip"}
+    async with shop.http.post(f"{shop.url}/give?file", headers=headers) as response:
+        assert (await response.read(), response.content_type) == (b"abc", "text/html")
+        assert response.headers["Content-Disposition"] == 'attachment; filename="mine.html"'
+        safe = response.headers
     async with shop.http.post(f"{shop.url}/give") as response:
         assert await response.read() == b"bytes"
         assert response.content_type == "application/octet-stream"
+        assert response.headers["Content-Disposition"] == "attachment"
+    for one in (safe, response.headers):
+        assert one["Content-Security-Policy"] == "sandbox"
+        assert one["X-Content-Type-Options"] == "nosniff"
 
 
 # How files are served
@@ -405,6 +574,37 @@ async def test_ranges(open_shop: Any) -> None:
     head = await get(shop, job_id, "HEAD")
     assert (head.status, head.headers["Content-Length"]) == (200, "100")
     assert head.body == b""
+
+
+async def test_ranges_of_what_was_replaced(open_shop: Any, tmp_path: Path) -> None:
+    """A part is sent of the very bytes that the condition names; of others it is the whole."""
+    mine = tmp_path / "mine.txt"
+    mine.write_bytes(b"0123456789")
+    shop = await open_shop(fetched)
+    job_id = await run(shop, "fetched", path=str(mine))
+    tag = (await get(shop, job_id)).headers["ETag"]
+    same = await get(shop, job_id, Range="bytes=5-", If_Range=tag)
+    assert (same.status, same.body) == (206, b"56789")
+    assert (await get(shop, job_id, Range="bytes=10-", If_Range=tag)).status == 416
+
+    mine.write_bytes(b"abcdefghijk")
+    assert (await get(shop, job_id)).headers["ETag"] != tag
+    for condition in (tag, f"W/{tag}", '"other"', "nonsense"):
+        other = await get(shop, job_id, Range="bytes=5-", If_Range=condition)
+        assert (other.status, other.body) == (200, b"abcdefghijk")
+    weak = f"W/{other.headers['ETag']}"
+    assert (await get(shop, job_id, Range="bytes=5-", If_Range=weak)).status == 200
+
+
+@pytest.mark.parametrize(
+    "value", ["bytes=0-1,5-6", "bytes=0-1, 5-6", "pages=1-2", "bytes", "bytes=-", "bytes=a-b", ""]
+)
+async def test_ranges_that_are_not_known(open_shop: Any, value: str) -> None:
+    """Several ranges at once, or of anything but bytes, are as if they were not asked for."""
+    shop = await open_shop(report)
+    answer = await get(shop, await run(shop, "report", size=10), Range=value)
+
+    assert (answer.status, answer.body) == (200, b"0123456789")
 
 
 async def test_a_packed_file_beside_it(open_shop: Any, tmp_path: Path) -> None:
@@ -529,6 +729,25 @@ async def test_a_result_that_is_not_stored(
     await is_clean(tmp_path)
 
 
+async def test_a_result_that_cannot_be_stored(
+    open_shop: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file of a job that failed since its end could not be stored does not stay either."""
+    shop = await open_shop(report)
+    engine = shop.inside.engine
+    stored = engine.settle
+
+    async def settle(claim: Any, outcomes: Any, **options: Any) -> None:
+        if outcomes[0].result is not None:
+            raise ValueError("expected")
+        await stored(claim, outcomes, **options)
+
+    monkeypatch.setattr(engine, "settle", settle)
+    answer = await get(shop, await run(shop, "report", size=10))
+    assert (answer.status, answer.json()["code"]) == (500, "job_failed")
+    await is_clean(tmp_path)
+
+
 # A job's directory
 
 
@@ -628,6 +847,23 @@ async def test_a_large_result(open_shop: Any, size: int, is_told: bool) -> None:
     assert answer.json() == "x" * size
     assert "Content-Security-Policy" not in answer.headers
     assert await (await text.submit(size)).result() == "x" * size
+
+
+async def test_bytes_with_a_name_that_lie_in_a_file(open_shop: Any, tmp_path: Path) -> None:
+    """What was bytes stays bytes for code and hooks, where it lies in a file only for its size."""
+    path = tmp_path / "large"
+    path.write_bytes(b"PNG")
+    finished: list[Any] = []
+
+    @aioqueue.queued
+    async def large() -> Any:
+        return Content(b"", "image/png", "a.png", path=str(path), file_size=3)
+
+    await open_shop(large, on_finish=finished.append)
+    handle: Any = await large.submit()
+    assert await handle.result() == b"PNG"
+    await until(lambda: finished)
+    assert finished[0].result == b"PNG"
 
 
 async def test_hooks_are_told_the_path(open_shop: Any) -> None:

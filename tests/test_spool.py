@@ -1,4 +1,4 @@
-"""The place on disk: folders, bytes, what stays of a result, and what the dead have left."""
+"""The place on disk: directories, bytes, what stays of a result, and what the dead have left."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import stat
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import pytest
 
 from aioqueue import ConfigurationError, Refused
 from aioqueue._job import Content
+from aioqueue._removal import remove
 from aioqueue._spool import Spool, in_thread
 from tests.stage import until
 
@@ -35,7 +36,7 @@ async def spool(tmp_path: Path) -> AsyncIterator[Spool]:
 def put(spool: Spool, job_id: str, name: str, size: int = 1) -> Path:
     """Write a file as a function does that asks for its directory."""
     folder = spool.folder(job_id)
-    folder.mkdir(0o700, parents=True, exist_ok=True)
+    folder.mkdir(0o700, exist_ok=True)
     folder.joinpath(name).write_bytes(b"x" * size)
     return folder / name
 
@@ -50,7 +51,7 @@ def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
-# Folders
+# Directories of jobs
 
 
 async def test_nothing_is_made_before_it_is_needed(spool: Spool, tmp_path: Path) -> None:
@@ -59,7 +60,7 @@ async def test_nothing_is_made_before_it_is_needed(spool: Spool, tmp_path: Path)
     assert list(tmp_path.iterdir()) == []
 
 
-async def test_the_directory_is_private(spool: Spool, tmp_path: Path) -> None:
+async def test_the_root_is_private(spool: Spool, tmp_path: Path) -> None:
     """Nobody else may look into it, whatever the umask."""
     before = os.umask(0)
     try:
@@ -72,8 +73,8 @@ async def test_the_directory_is_private(spool: Spool, tmp_path: Path) -> None:
     assert mode(root) == 0o700
 
 
-async def test_asking_where_makes_the_directory_and_not_the_folder(spool: Spool) -> None:
-    """A worker process makes folders in a directory that is there, and is locked."""
+async def test_asking_where_makes_the_root_alone(spool: Spool) -> None:
+    """A worker process makes directories in a root that is there, and is locked."""
     folder = spool.folder("a")
 
     assert folder.parent.is_dir()
@@ -81,7 +82,7 @@ async def test_asking_where_makes_the_directory_and_not_the_folder(spool: Spool)
 
 
 async def test_remove(spool: Spool) -> None:
-    """A folder goes with all that is in it, and as often as one asks."""
+    """A directory goes with all that is in it, and as often as one asks."""
     path = put(spool, "a", "b")
     path.parent.joinpath("deep").mkdir()
     put(spool, "other", "c")
@@ -92,6 +93,116 @@ async def test_remove(spool: Spool) -> None:
     assert not path.parent.exists()
     assert not spool.is_removable("a")
     assert spool.is_removable("other")
+
+
+async def test_who_removes_it(spool: Spool) -> None:
+    """As soon as somebody removes a directory nobody else needs to, though it still takes time."""
+    put(spool, "a", "b")
+    removing = spool.remove("a")
+    is_removable = spool.is_removable("a")
+    await removing
+
+    assert not is_removable
+
+
+@pytest.fixture
+def no_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk as everybody finds it but root, who may remove what others may not."""
+    unlink, rmdir = os.unlink, os.rmdir
+
+    def guarded(call: Callable[..., None]) -> Callable[..., None]:
+        def guard(path: Any, *, dir_fd: int | None = None) -> None:
+            around = os.path.dirname(path) if dir_fd is None else dir_fd
+            if not os.stat(around).st_mode & stat.S_IWUSR:
+                raise PermissionError(errno.EACCES, "Permission denied", str(path))
+            call(path, dir_fd=dir_fd)
+
+        return guard
+
+    monkeypatch.setattr(os, "unlink", guarded(unlink))
+    monkeypatch.setattr(os, "rmdir", guarded(rmdir))
+
+
+async def test_what_was_made_read_only(spool: Spool, tmp_path: Path, no_root: None) -> None:
+    """A function may make its directories read-only; they go all the same, links for themselves."""
+    theirs = tmp_path / "theirs"
+    theirs.mkdir(0o500)
+    deep = put(spool, "a", "b").parent / "deep"
+    deep.joinpath("deeper").mkdir(parents=True)
+    deep.joinpath("deeper", "c").touch()
+    deep.joinpath("link").symlink_to(theirs)
+    for path in (deep / "deeper", deep, deep.parent):
+        path.chmod(0o500)
+    await spool.remove("a")
+
+    assert not deep.parent.exists()
+    assert mode(theirs) == 0o500
+
+
+async def test_a_link_that_cannot_be_removed(tmp_path: Path, no_root: None) -> None:
+    """What a link leads to is left as it is, even if the link can't be removed."""
+    theirs = tmp_path / "theirs" / "deep"
+    theirs.mkdir(parents=True)
+    theirs.chmod(0o500)
+    around = tmp_path / "around"
+    around.mkdir()
+    around.joinpath("link").symlink_to(theirs.parent)
+    around.chmod(0o500)
+
+    assert not remove(around / "link")
+    assert mode(theirs) == 0o500
+    assert remove(around)
+    assert theirs.exists()
+
+
+async def test_what_is_read_only_beside_a_result(spool: Spool, no_root: None) -> None:
+    """Nor does it stay beside a result, in whose own directory nothing can be removed either."""
+    path = put(spool, "a", "result")
+    path.parent.joinpath("deep").mkdir(0o500)
+    path.parent.chmod(0o500)
+    await spool.keep("a", file(path))
+
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.fixture
+def stubborn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk on which no directory can be removed."""
+
+    def refuse(path: Any, **options: Any) -> None:
+        if not options:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr("shutil.rmtree", refuse)
+
+
+async def test_bytes_that_stay_on_disk_count(
+    spool: Spool, stubborn: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is no room again for what could not be removed."""
+    spool.take("a", 600)
+    put(spool, "a", "upload", 600)
+    await spool.remove("a")
+    spool.take("b", 400)
+    with pytest.raises(Refused):
+        spool.take("b", 1)
+    monkeypatch.undo()
+
+
+async def test_bytes_that_stay_beside_a_result_count(
+    spool: Spool, stubborn: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor for what could not be removed beside a result."""
+    path = put(spool, "a", "result", 300)
+    spool.take("a", 600)
+    path.parent.joinpath("deep").mkdir()
+    for number in range(20):  # in whatever order they are found, there are some after it
+        put(spool, "a", f"{number}")
+    await spool.keep("a", file(path))
+    spool.take("b", 100)
+    with pytest.raises(Refused):
+        spool.take("b", 1)
+    monkeypatch.undo()
 
 
 async def test_what_cannot_be_removed_is_logged(
@@ -122,14 +233,66 @@ async def test_close_removes_everything(tmp_path: Path) -> None:
     assert len(os.listdir("/proc/self/fd")) == len(before)
 
 
-async def test_a_disk_that_may_not_be_written_to(tmp_path: Path) -> None:
-    """Where no directory can be made, only those fail who need one."""
-    spool = Spool(tmp_path / "missing" / "deeper", 1000)
+async def test_after_close_nothing_is_made(tmp_path: Path) -> None:
+    """A thread that outlives the server finds no place, rather than one that stays for ever."""
+    spool = Spool(tmp_path, 1000)
+    put(spool, "a", "b")
+    await spool.close()
     folder = spool.folder("a")
 
-    assert not spool.is_removable("a")
     with pytest.raises(FileNotFoundError):
         folder.mkdir()
+    assert not spool.is_removable("a")
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_disk_that_may_not_be_written_to(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where no root can be made only those fail who need it, and the log says so once."""
+    spool = Spool(tmp_path / "missing" / "deeper", 1000)
+    for name in "ab":
+        with pytest.raises(FileNotFoundError):
+            spool.folder(name).mkdir()
+
+    assert [one.levelname for one in caplog.records] == ["ERROR"]
+    assert "missing/deeper" in caplog.text
+
+
+async def test_bytes_where_there_is_no_place(tmp_path: Path) -> None:
+    """What was counted for a file that could not be put anywhere is given back."""
+    spool = Spool(tmp_path / "missing", 1000)
+    spool.take("a", 1000)
+    assert spool.is_removable("a")
+    await spool.remove("a")
+    spool.take("b", 1000)
+
+
+@pytest.mark.parametrize("error", [errno.EMFILE, errno.ENOSPC])
+async def test_a_root_that_could_not_be_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: int
+) -> None:
+    """When no descriptor was free nothing is left, and the next one who asks gets a root."""
+    spool, real_open = Spool(tmp_path, 1000), os.open
+
+    def refuse(path: Any, *args: Any, **options: Any) -> int:
+        if "aioqueue-" in str(path):
+            raise OSError(error, os.strerror(error))
+        return real_open(path, *args, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", refuse)
+        failed = spool.folder("a")
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(FileNotFoundError):
+        failed.mkdir()
+    path = put(spool, "a", "b")
+    assert mode(path.parent.parent) == 0o700
+    await Spool(tmp_path, 1).open()
+    assert path.exists()
+    await spool.remove("a")
+    await spool.close()
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("kind", ["missing", "file"])
@@ -179,16 +342,18 @@ async def test_a_result_stays(spool: Spool) -> None:
         spool.take("b", 1)
 
 
-async def test_a_result_in_a_folder_of_a_folder(spool: Spool) -> None:
-    """What leads to the file stays with it."""
+async def test_a_result_deep_in_the_directory(spool: Spool) -> None:
+    """What leads to the file stays with it, and nothing that is beside it on the way."""
     put(spool, "a", "b")
     path = spool.folder("a") / "deep" / "deeper" / "result"
     path.parent.mkdir(parents=True)
     path.write_bytes(b"x")
+    for number, one in enumerate(path.parents[:2]):
+        one.joinpath(f"frame{number}").touch()
+        one.joinpath("frames").mkdir()
     await spool.keep("a", file(path))
 
-    assert path.exists()
-    assert [one.name for one in spool.folder("a").iterdir()] == ["deep"]
+    assert [*spool.folder("a").rglob("*")] == [path.parents[1], path.parent, path]
 
 
 async def test_a_result_of_the_apps_own(spool: Spool, tmp_path: Path) -> None:
@@ -277,6 +442,9 @@ os._exit(1)
 """
 
 
+LEFT = "aioqueue-0123456789abcdef"
+
+
 @pytest.fixture
 def other(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     """A process that has a spool until its stdin is closed, and then dies without cleaning up."""
@@ -310,20 +478,21 @@ async def test_what_is_not_ours_stays(tmp_path: Path, monkeypatch: pytest.Monkey
     theirs = tmp_path / "theirs"
     theirs.mkdir()
     theirs.joinpath("precious").touch()
-    tmp_path.joinpath("aioqueue-link").symlink_to(theirs)
-    tmp_path.joinpath("aioqueue-file").touch()
-    tmp_path.joinpath("aioqueues").mkdir()
+    tmp_path.joinpath("aioqueue-" + 16 * "a").symlink_to(theirs)
+    tmp_path.joinpath("aioqueue-" + 16 * "b").touch()
+    for name in ("aioqueues", "aioqueue-backup", "aioqueue-0.1.0", LEFT + "0", "my-" + LEFT):
+        tmp_path.joinpath(name).mkdir()
     await Spool(tmp_path, 1).open()
     assert theirs.joinpath("precious").exists()
-    assert len(list(tmp_path.iterdir())) == 4
+    assert len(list(tmp_path.iterdir())) == 8
 
-    tmp_path.joinpath("aioqueue-left").mkdir()
+    tmp_path.joinpath(LEFT).mkdir()
     monkeypatch.setattr(os, "getuid", lambda: os.geteuid() + 1)
     await Spool(tmp_path, 1).open()
-    assert tmp_path.joinpath("aioqueue-left").exists()
+    assert tmp_path.joinpath(LEFT).exists()
     monkeypatch.undo()
     await Spool(tmp_path, 1).open()
-    assert not tmp_path.joinpath("aioqueue-left").exists()
+    assert not tmp_path.joinpath(LEFT).exists()
 
 
 async def test_somebody_sweeps_what_is_just_made(
@@ -359,10 +528,53 @@ async def test_somebody_sweeps_what_is_just_made(
     await spool.close()
 
 
+@pytest.mark.parametrize("error", [errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS])
+async def test_a_disk_without_locks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: int
+) -> None:
+    """On a file system that has no locks one root is made, and no other is swept."""
+
+    def refuse(descriptor: int, operation: int) -> None:
+        raise OSError(error, os.strerror(error))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    left = tmp_path / LEFT
+    left.mkdir()
+    spool, before = Spool(tmp_path, 1000), os.listdir("/proc/self/fd")
+    await spool.open()
+    path = put(spool, "a", "b")
+    assert sorted(tmp_path.iterdir()) == sorted([left, path.parent.parent])
+    assert len(os.listdir("/proc/self/fd")) == len(before)
+    await spool.close()
+    assert list(tmp_path.iterdir()) == [left]
+
+
+async def test_a_lock_that_others_always_have(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Roots that are always taken come to an end, and leave nothing."""
+    tries = []
+
+    def taken(descriptor: int, operation: int) -> None:
+        tries.append(descriptor)
+        if len(tries) > 100:
+            raise OSError("there is no end to it")
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    monkeypatch.setattr("fcntl.flock", taken)
+    spool, before = Spool(tmp_path, 1000), os.listdir("/proc/self/fd")
+    spool.folder("a")
+
+    assert 1 < len(tries) < 100
+    assert list(tmp_path.iterdir()) == []
+    assert len(os.listdir("/proc/self/fd")) == len(before)
+    assert "no place for files" in caplog.text
+
+
 async def test_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where a system has no locks nothing is swept, since nobody knows who lives."""
-    monkeypatch.setattr("aioqueue._spool.fcntl", None)
-    left = tmp_path / "aioqueue-left"
+    monkeypatch.setattr("aioqueue._root.fcntl", None)
+    left = tmp_path / LEFT
     left.mkdir()
     spool = Spool(tmp_path, 1000)
     await spool.open()
@@ -387,11 +599,22 @@ async def test_a_cancel_waits_for_the_thread() -> None:
 
     task = asyncio.create_task(in_thread(make))
     await until(begun.is_set)
-    task.cancel()
-    await asyncio.sleep(0)
+    for _ in range(3):  # too late, then gone, then no server any more
+        task.cancel()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
     is_done = task.done()
     go.set()
     assert not is_done
     with pytest.raises(asyncio.CancelledError):
         await task
     assert made
+
+
+async def test_its_threads_are_its_own(spool: Spool) -> None:
+    """A disk that hangs keeps no thread of the loop's, where names are looked up; all end."""
+    name = await spool.in_thread(lambda: threading.current_thread().name)
+    await spool.close()
+
+    assert name.startswith("aioqueue-disk")
+    assert await spool.in_thread(lambda: threading.current_thread().name) != name

@@ -8,6 +8,7 @@ import hashlib
 import io
 import os
 import pickle
+import threading
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,6 +19,7 @@ import aioqueue
 from aioqueue import Body, Refused, Upload
 from aioqueue._annotations import describe
 from aioqueue._parameters import Signature
+from aioqueue._spool import Spool
 from aioqueue._upload import base_name
 from tests.inside import STREAM, Inside, Shop, make_app, scheduler_of
 from tests.stage import Stage, until
@@ -343,6 +345,56 @@ async def test_a_write_that_comes_in_parts(shop: Shop, monkeypatch: pytest.Monke
     assert (await send(shop, "whole", content))[2] == md5(content)
 
 
+async def test_no_place(
+    serve: Any,
+    http: ClientSession,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Where nothing can be put for a while uploads are refused, cost no room, and come again."""
+    shop = Shop()
+    shop.app = make_app(whole, spool_dir=tmp_path, max_spool_bytes=500_000)
+    await shop.open(serve, http)
+    real_open, content = os.open, bytes(300_000)
+
+    def refuse(path: Any, *args: Any, **options: Any) -> int:
+        if os.path.basename(path).startswith("aioqueue-"):
+            raise OSError(errno.EMFILE, "Too many open files")
+        return real_open(path, *args, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", refuse)
+        for _ in range(3):
+            assert await problem(shop, "whole", content) == (503, "spool_full")
+    assert "Too many open files" in caplog.text
+    assert list(tmp_path.iterdir()) == []
+    assert (await send(shop, "whole", content))[2] == md5(content)
+    assert [root.stat().st_mode & 0o777 for root in tmp_path.iterdir()] == [0o700]
+
+
+async def test_each_is_removed_once(
+    shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A refused upload is removed by whoever comes first, and looked for by nobody else."""
+    removed = []
+    remove = Spool.remove
+
+    def counted(spool: Spool, job_id: str) -> Any:
+        removed.append(job_id)
+        return remove(spool, job_id)
+
+    monkeypatch.setattr(Spool, "remove", counted)
+    key = {"Idempotency-Key": "0123456789abcdef"}
+    for _ in range(2):
+        assert await send(shop, "whole", b"abc", **key)
+    await is_clean(tmp_path)
+    assert len(removed) == 2
+    assert await problem(shop, "whole", b"abcd", **key) == (422, "idempotency_key_reused")
+    await is_clean(tmp_path)
+    assert len(removed) == len(set(removed)) == 3
+
+
 # What leaves nothing
 
 
@@ -624,6 +676,47 @@ async def test_from_code_with_wrong_arguments(shop: Shop, tmp_path: Path) -> Non
     await is_clean(tmp_path)
 
 
+async def test_a_name_that_is_the_servers(serve: Any, http: ClientSession, tmp_path: Path) -> None:
+    """A client can't guess what its file is called on disk: what is made beside it is beside it."""
+
+    @aioqueue.queued
+    def function(file: Upload, job: aioqueue.Job = aioqueue.JOB) -> str:
+        job.directory.joinpath(file.name).write_text("mine")
+        return file.read().decode()
+
+    app = make_app(function, spool_dir=tmp_path)
+    shop = Shop()
+    shop.app = app
+    await shop.open(serve, http)
+    assert await send(shop, "function", form(("file", b"abc", "upload-1"))) == "abc"
+    mine = tmp_path / "upload-1"
+    mine.write_bytes(b"abc")
+    assert await (await function.submit(Upload.of(mine))).result() == "abc"
+    assert mine.read_bytes() == b"abc"
+
+
+async def test_a_link_from_code(
+    shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The job has the file that a link leads to, not the link; a thread finds out where it is."""
+    resolve, threads = Path.resolve, set()
+
+    def noting(path: Path) -> Path:
+        threads.add(threading.current_thread())
+        return resolve(path)
+
+    mine, link = tmp_path / "a", tmp_path / "link"
+    mine.write_bytes(b"abc")
+    link.symlink_to(mine)
+    upload = Upload("a", "a/b", 3, link)
+    monkeypatch.setattr(Path, "resolve", noting)
+
+    assert (await (await one.submit(upload)).result())[2] == md5(b"abc")
+    assert mine.exists()
+    assert threads
+    assert threading.current_thread() not in threads
+
+
 # Payloads
 
 
@@ -661,7 +754,12 @@ def test_an_upload_is_data() -> None:
         (".", ""),
         ("a\0b", "ab"),
         ("a\u202eb", "ab"),
-        ("ä" * 300, "ä" * 255),
+        ("C:cat.png", "Ccat.png"),
+        ("cat.png:stream", "cat.pngstream"),
+        (".:.", ""),
+        ("a" * 300, "a" * 255),
+        ("ä" * 300, "ä" * 127),
+        ("猫" * 300, "猫" * 85),
         ("a\udcffb", "a?b"),
         ("猫.png", "猫.png"),
     ],

@@ -168,11 +168,12 @@ class Entry:
         job_id = self.record.id
         if outcome.state is JobState.CANCELLED and outcome.reason is None:
             outcome = outcome._replace(reason=self.cancel_reason)
+        # First, so that a job whose end can't be told has not ended.
+        fields = terminal_fields(outcome, retention.max_event_bytes)
         self.state = outcome.state
         self.outcome = outcome
         self.finished = now
         self.listened_until = None
-        fields = terminal_fields(outcome, retention.max_event_bytes)
         self.log.append(job_id, outcome.state, event_data(job_id, outcome.state, fields))
         self.notify()
 

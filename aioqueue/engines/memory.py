@@ -340,8 +340,8 @@ class MemoryEngine:
         queue, now = self._holder(claim), self._clock()
         entries = [self._require(claim, outcome.job_id) for outcome in outcomes]
         for entry, outcome in zip(entries, outcomes, strict=True):
-            queue.finish(entry)
             self._end(entry, outcome, now)
+            queue.finish(entry)
         # What was cut short by a cancel says nothing about how long the function takes.
         measured = any(outcome.state is not JobState.CANCELLED for outcome in outcomes)
         if keep:

@@ -31,7 +31,8 @@ export interface JobResource<Result = unknown> {
   /** Whether a generator put out more than is kept: then its result is null. */
   truncated?: boolean;
   error: Problem | null;
-  /** Instead of a result that is no JSON, or large: `Job.result` fetches it, a Blob if no JSON. */
+  /** Instead of a result that is a file, no JSON or large: `Job.result` fetches it; what is a file
+   * or no JSON comes as a Blob. */
   file?: ResultFile;
   links: { self: string; events: string; result: string };
 }

@@ -336,8 +336,10 @@ async function persist(ask, lost = () => {}) {
       if (response.ok) return response;
       throw await refusal(response);
     } catch (error) {
-      // What the queue itself refuses is refused: the user decides whether to come back.
-      const isOurs = error instanceof QueueError && error.code !== "http_error";
+      // What the queue itself refuses is refused: the user decides whether to come back.  But where
+      // a repetition finds no room for its files, the job may have been taken, and be the one in it.
+      const isRepeated = attempt > 0 && error.code === "spool_full";
+      const isOurs = error instanceof QueueError && error.code !== "http_error" && !isRepeated;
       if (isOurs || !isPassing(error) || attempt + 1 >= ATTEMPTS) throw error;
       const delay = backoff(attempt, 500, error.retryAfter);
       lost(delay);
@@ -360,7 +362,8 @@ async function refusal(response) {
 
 function content(response) {
   const isJson = /^application\/(.+\+)?json\b/.test(response.headers.get("Content-Type"));
-  return isJson ? response.json() : response.blob();
+  const hasName = /filename/.test(response.headers.get("Content-Disposition")); // then it is a file
+  return isJson && !hasName ? response.json() : response.blob();
 }
 
 function connection(online, delay = 0) {

@@ -36,6 +36,9 @@ from tests.quick import start_quickly
 from tests.sse_client import read_events
 from tests.stage import PATIENCE, new_job, until
 
+pytestmark = pytest.mark.one_loop
+"""What is on either side of a process is the same on any loop, and starting one takes time."""
+
 
 def in_process(function: Callable[..., Any], **options: Any) -> QueuedFunction[..., Any]:
     """The function, queued, for a process."""
@@ -281,7 +284,6 @@ HOGS = [
 ]
 
 
-@pytest.mark.one_loop
 @pytest.mark.parametrize(
     ("function", "how"),
     [(hog, "cancel") for hog in HOGS] + [(hog, "time limit") for hog in (heavy.spin, heavy.native)],
@@ -306,7 +308,6 @@ async def test_a_hog(shop: Open, tmp_path: Path, function: Callable[..., Any], h
     assert time.monotonic() - begun < 5  # 0.5 where the machine has nothing else to do
 
 
-@pytest.mark.one_loop
 async def test_the_next_job_after_a_hog(shop: Open, tmp_path: Path) -> None:
     """A process that had to be killed is replaced, for who has waited behind it."""
     open_shop = await shop(heavy.native)
@@ -320,7 +321,6 @@ async def test_the_next_job_after_a_hog(shop: Open, tmp_path: Path) -> None:
     assert await open_shop.inside.ended(second) == "cancelled"
 
 
-@pytest.mark.one_loop
 async def test_what_a_killed_function_leaves(shop: Open, tmp_path: Path) -> None:
     """The temporary files of a killed function are gone, and so is its job's directory."""
     open_shop = await shop(heavy.with_files)
@@ -351,7 +351,6 @@ async def test_one_job_of_a_batch(shop: Open, tmp_path: Path) -> None:
         assert await response.json() is False
 
 
-@pytest.mark.one_loop
 async def test_a_whole_batch(shop: Open, tmp_path: Path) -> None:
     """When all jobs of a batch are cancelled its process ends."""
     open_shop = await shop(
@@ -407,7 +406,6 @@ async def test_a_function_that_raises(
     assert how in logging.Formatter().format(record)
 
 
-@pytest.mark.one_loop
 async def test_a_process_that_hangs_up(shop: Open) -> None:
     """A function that closes the pipe fails its job, and its process is ended."""
     open_shop = await shop(heavy.close_the_pipe)
@@ -416,7 +414,6 @@ async def test_a_process_that_hangs_up(shop: Open) -> None:
     assert error["code"] == "worker_lost"
 
 
-@pytest.mark.one_loop
 async def test_killed_from_outside(shop: Open, tmp_path: Path) -> None:
     """What the system kills for its memory fails alone: the other process does not notice."""
     open_shop = await shop(
@@ -461,7 +458,6 @@ async def test_as_many_as_can_run(shop: Open) -> None:
     assert len(open_shop.inside.runtime._processes._threads) == 1
 
 
-@pytest.mark.one_loop
 @pytest.mark.parametrize(
     ("initializer", "told"),
     [
@@ -477,14 +473,12 @@ async def test_an_initializer_that_fails(
         await shop(heavy.echo, process_initializer=initializer)
 
 
-@pytest.mark.one_loop
 async def test_an_initializer_that_cannot_be_sent(shop: Open) -> None:
     """An initializer has to be found in a process, too."""
     with pytest.raises(ConfigurationError, match="top level of a module"):
         await shop(heavy.echo, process_initializer=lambda: None)
 
 
-@pytest.mark.one_loop
 async def test_a_function_that_cannot_be_found(serve: Any) -> None:
     """A function has to be where its name says, or the app does not start."""
 
@@ -526,7 +520,6 @@ def test_what_can_run_in_no_process(function: Callable[..., Any], told: str) -> 
         in_process(function)
 
 
-@pytest.mark.one_loop
 async def test_nothing_stays_behind(
     http: ClientSession, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -637,7 +630,6 @@ async def test_what_works_at_the_end_may_clean_up(processes: Make, tmp_path: Pat
     assert (tmp_path / "a.cleaned").exists()
 
 
-@pytest.mark.one_loop
 async def test_a_fork_of_the_server(spawned: ProcessExecutor, monkeypatch: Any) -> None:
     """What a fork of the server does at its exit is nothing to the processes of the server."""
     pid = os.getpid()
@@ -750,7 +742,6 @@ async def test_kill_timeout(processes: Make, tmp_path: Path) -> None:
     assert time.monotonic() - begun >= 0.29
 
 
-@pytest.mark.one_loop
 async def test_a_spawned_process(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     """A process of the usual kind: what it prints is in the server's output, and it ends well."""
     initializer, folder = heavy.load_and_take_leave, tmp_path.joinpath
@@ -776,7 +767,6 @@ async def spawned(tmp_path: Path) -> AsyncIterator[ProcessExecutor]:
     await executor.close()
 
 
-@pytest.mark.one_loop
 async def test_killed_while_idle(spawned: ProcessExecutor) -> None:
     """A process that dies while it has nothing to do is replaced, and no job notices."""
     (pid, _) = orjson.loads((await start(spawned, new_job())).value.body)
@@ -789,7 +779,6 @@ async def test_killed_while_idle(spawned: ProcessExecutor) -> None:
     assert orjson.loads(ended.value.body)[0] != pid
 
 
-@pytest.mark.one_loop
 async def test_signals_for_the_server(spawned: ProcessExecutor, tmp_path: Path) -> None:
     """A Ctrl-C, or a service manager that ends all at once, leaves its processes to the server.
 
@@ -820,7 +809,6 @@ async def work(http: ClientSession, url: str, function: str, where: Path) -> lis
     return await pids_of(where)
 
 
-@pytest.mark.one_loop
 @pytest.mark.parametrize("function", ["spin", "native", "with_children"])
 async def test_a_server_that_is_told_to_end(
     server_process: App, http: ClientSession, tmp_path: Path, function: str
@@ -836,7 +824,6 @@ async def test_a_server_that_is_told_to_end(
     assert not list(tmp_path.glob("aioqueue-*"))
 
 
-@pytest.mark.one_loop
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere code in C may go on for a while")
 async def test_a_server_that_is_killed(
     server_process: App, http: ClientSession, tmp_path: Path
@@ -869,7 +856,6 @@ aioqueue.run_app(app, port=int(os.environ["PORT"]))
 """
 
 
-@pytest.mark.one_loop
 async def test_a_script_without_a_guard(tmp_path: Path, free_tcp_port: int) -> None:
     """A script that starts its server when it is imported is told what to write."""
     script = tmp_path / "script.py"

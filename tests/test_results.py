@@ -704,6 +704,7 @@ async def test_a_result_that_comes_too_late(open_shop: Any, stage: Stage, tmp_pa
 
     shop = await open_shop(late)
     job_id = await shop.submit("late")
+    await until(lambda: "late" in stage.begun)
     assert await shop.inside.ended(job_id) == "failed"
     assert folders(tmp_path) == [job_id]
     stage.end("late")

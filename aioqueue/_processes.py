@@ -54,9 +54,9 @@ class ProcessExecutor(ThreadExecutor):
         max_processes: how many there may be.
         main: what runs in each.
         references: the functions, as ``module:qualname``; they are imported before the first call.
-        folder: makes names of places on disk: each has one for its temporary files.
         initializer: what they call then.
         max_jobs: after how many calls a process ends; None is never.
+        folder: makes names of places on disk: each has one for its temporary files.
 
     Raises:
         ConfigurationError: the initializer can't be sent to a process.
@@ -70,9 +70,9 @@ class ProcessExecutor(ThreadExecutor):
         main: Main,
         *,
         references: Sequence[str] = (),
-        folder: Callable[[str], Path],
         initializer: Callable[[], object] | None = None,
         max_jobs: int | None = None,
+        folder: Callable[[str], Path],
     ) -> None:
         super().__init__(max_processes)
         self._main = main
@@ -125,7 +125,7 @@ class ProcessExecutor(ThreadExecutor):
             process, kill_timeout = at_work
             process.cancel(job)
             self._loop.call_later(kill_timeout, process.kill, job)
-        elif (future := self._running.pop(job, None)) is not None:
+        elif (future := self._running.pop(job, None)) is not None and not future.done():
             future.set_result(Ended(error=JobCancelled()))  # it waits for a process to start
 
     def drop(self, job: Job, member: Job) -> None:

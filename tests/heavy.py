@@ -382,3 +382,7 @@ def burn(seconds: float) -> float:
     while time.monotonic() < end:
         current_job().progress(1 - (end - time.monotonic()) / seconds)
     return seconds
+
+
+HOGS = (spin, sleep, spin_and_yield, stubborn, native, stopped, with_children)
+"""What does not look at its job."""

@@ -45,18 +45,7 @@ PROCESSES = 2
 PATIENCE = 60
 TERMINAL = ("succeeded", "failed", "cancelled")
 
-HOGS = (
-    heavy.spin,
-    heavy.sleep,
-    heavy.spin_and_yield,
-    heavy.stubborn,
-    heavy.native,
-    heavy.stopped,
-    heavy.with_children,
-    heavy.with_files,
-    heavy.polite,
-    heavy.give_what_there_is,
-)
+HOGS = (*heavy.HOGS, heavy.with_files, heavy.polite, heavy.give_what_there_is)
 BATCHES = (heavy.batch_spin, heavy.batch_look)
 BRIEF: Mapping[Any, Mapping[str, Any]] = {
     heavy.echo: {"text": "x" * 100_000},

@@ -23,7 +23,8 @@ from ._registry import Registered
 from ._request_hooks import owner_of
 from ._scheduler import Scheduler
 from ._settings import Settings
-from ._sse import STREAM_HEADERS, Streams, cursor_of, cursors_of
+from ._sse import Streams, cursor_of, cursors_of
+from ._stream import STREAM_HEADERS
 from ._submit import prefer_of
 from ._waiting import wait_for_end
 from .engines.base import LISTENING_SECONDS, Engine
@@ -166,9 +167,9 @@ class JobRoutes:
             # Not at the next tick: by then a job's grace may be over.
             await self.engine.attend(list(known), LISTENING_SECONDS)
             reader = Reader(self.engine, {job_id: cursors[job_id] for job_id in known})
-            stream = place.listener = self.streams.open(request, reader, {}, cursors)
             unknown = [job_id for job_id in jobs if job_id not in known]
-            return await self.streams.serve(stream, unknown)
+            stream = place.listener = self.streams.open(request, reader, {}, cursors, unknown)
+            return await stream.serve()
 
     async def status(self, request: web.Request) -> web.StreamResponse:
         """``GET <path>/status``: the counts of every function, without ids or inputs."""

@@ -277,7 +277,7 @@ class Submitter:
             cursors = cursors_of(cursor_of(request), [enqueued.job_id])
         reader = Reader(self.engine, cursors)
         stream = place.listener = self.streams.open(request, reader, headers)
-        return self.streams.serve(stream)
+        return stream.serve()
 
     async def _wait(
         self, place: Place, request: web.Request, enqueued: Enqueued, prefer: Preferences

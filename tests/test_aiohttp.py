@@ -21,7 +21,7 @@ from aiohttp_sse import EventSourceResponse
 
 import aioqueue
 from aioqueue import QueuedFunction
-from aioqueue._sse import EventStream
+from aioqueue._stream import EventStream
 from aioqueue.web import _OwnRoute
 
 Serve = Callable[..., Awaitable[str]]

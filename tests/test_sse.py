@@ -624,7 +624,7 @@ async def test_a_little_unread(shop: Shop) -> None:
     """Who stopped reading is dropped also while so little is waiting that nobody is held up."""
     response, _ = await shop.stream()
     (place,) = shop.inside.listeners._places
-    place.listener._response.unsent = lambda: (1000, 1)
+    place.listener.response.unsent = lambda: (1000, 1)
     await shop.inside.pass_time(100)
     assert not place.listener.is_gone
     await shop.inside.pass_time(30)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import types
+import typing
 from collections import abc, deque
 from collections.abc import Callable
 from dataclasses import is_dataclass
@@ -13,11 +14,13 @@ from uuid import UUID
 
 import attrs
 
+from ._errors import ConfigurationError
 from ._upload import Upload
 
 __all__ = [
     "ARRAYS",
     "describe",
+    "hints_of",
     "is_array",
     "is_class",
     "is_enum",
@@ -56,6 +59,30 @@ _GENERATORS = (abc.Iterator, abc.Generator, abc.AsyncIterator, abc.AsyncGenerato
 _PLAIN = (str, bytes, int, float, bool)
 
 _MAPPINGS = (dict, abc.Mapping, abc.MutableMapping)
+
+
+# Where types stand
+
+
+def hints_of(function: Callable[..., Any]) -> dict[str, Any]:
+    """The annotations of a function, by parameter, with that of what it returns.
+
+    Raises:
+        ConfigurationError: one is no type at run time.
+    """
+    name = function.__qualname__
+    try:
+        return typing.get_type_hints(function, include_extras=True)
+    except NameError as error:
+        raise ConfigurationError(
+            f"{name}: the annotation {error.name!r} can't be found. Names in annotations must be "
+            "importable at run time, not only under TYPE_CHECKING."
+        ) from None
+    except Exception as error:
+        raise ConfigurationError(
+            f"{name}: an annotation can't be evaluated ({error}). Annotations must be types at run "
+            "time, not only for a type checker."
+        ) from None
 
 
 # What a type is

@@ -46,6 +46,17 @@ class Reader:
         for job_id in self.cursors:
             self._engine.unwatch(job_id, self._wake)
 
+    def follow(self, job_id: str) -> None:
+        """Follow one more job, from its beginning."""
+        self.cursors[job_id] = BEGINNING
+        self._engine.watch(job_id, self._wake)
+        self._wake(job_id)
+
+    def leave(self, job_id: str) -> None:
+        """Follow a job no longer, though it has not ended."""
+        if self.cursors.pop(job_id, None) is not None:
+            self._engine.unwatch(job_id, self._wake)
+
     def _wake(self, job_id: str) -> None:
         self._changed[job_id] = None
         self.wake()

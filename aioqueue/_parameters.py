@@ -8,16 +8,14 @@ object that only this process has.
 from __future__ import annotations
 
 import inspect
-import typing
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice, repeat
 from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 import attrs
-import orjson
 
-from ._annotations import kind_of, options_of, result_type
+from ._annotations import hints_of, kind_of, options_of, result_type
 from ._batch import Batch
 from ._convert import Hook, hooks_for
 from ._errors import ConfigurationError, Problem, Refused
@@ -74,7 +72,7 @@ class Signature:
     def __init__(self, function: Callable[..., Any], *, method: bool, batch: bool = False) -> None:
         self._name = function.__qualname__
         self._batch = batch
-        hints = self._hints(function)
+        hints = hints_of(function)
         self.returns: Any = result_type(hints.get("return", Any), batch)
         self._signature = inspect.signature(function)
         self._parameters: dict[str, Parameter] = {}
@@ -92,20 +90,6 @@ class Signature:
         self._reserved = {parameters.pop(0).name} if method else set()
         for parameter in parameters:
             self._add(parameter, hints.get(parameter.name, Any))
-
-    def _hints(self, function: Callable[..., Any]) -> dict[str, Any]:
-        try:
-            return typing.get_type_hints(function, include_extras=True)
-        except NameError as error:
-            raise ConfigurationError(
-                f"{self._name}: the annotation {error.name!r} can't be found. Names in "
-                "annotations must be importable at run time, not only under TYPE_CHECKING."
-            ) from None
-        except Exception as error:
-            raise ConfigurationError(
-                f"{self._name}: an annotation can't be evaluated ({error}). Annotations must be "
-                "types at run time, not only for a type checker."
-            ) from None
 
     def _add(self, parameter: inspect.Parameter, annotation: Any) -> None:
         if parameter.kind is parameter.VAR_POSITIONAL:
@@ -275,6 +259,26 @@ class Signature:
         wrong += _repeated((name for name, _ in single), "is given more than once")
         return {**dict(single), **lists}
 
+    # Arguments by name
+
+    @property
+    def parameters(self) -> Sequence[Parameter]:
+        """What a client fills by name, in the function's order."""
+        return list(self._parameters.values())
+
+    def payload_of_named(self, raw: bytes, files: Files) -> bytes:
+        """Check arguments, of which some are a JSON object and some files, and pack them.
+
+        Raises:
+            Refused: 422, with every argument that is wrong; 400, that is no JSON.
+        """
+        arguments = parse(raw)
+        wrong = self._unknown(arguments)
+        self._convert(arguments, {}, files, wrong)
+        if wrong:
+            raise _refusal(wrong)
+        return pack(raw, {}, files)
+
     # A call from code
 
     def payload_of_call(self, given: Mapping[str, Any]) -> bytes:
@@ -288,13 +292,10 @@ class Signature:
             raw = dump({name: value for name, value in given.items() if name not in files})
         except (TypeError, ValueError, RecursionError) as error:
             raise TypeError(f"an argument of {self._name} has no JSON form: {error}") from None
-        wrong: list[Mismatch] = []
-        self._convert(orjson.loads(raw), {}, files, wrong)
-        if wrong:
-            raise TypeError(
-                f"{self._name}: " + "; ".join(f"{one.field} {one.message}" for one in wrong)
-            )
-        return pack(raw, {}, files)
+        try:
+            return self.payload_of_named(raw, files)
+        except Refused as refused:
+            raise TypeError(f"{self._name}: {refused.problem.detail}") from None
 
     def bound(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """The arguments of a call by name.

@@ -50,6 +50,9 @@ logger = logging.getLogger("aioqueue")
 
 _TICK = 1.0
 
+Tick = Callable[[float], Awaitable[None]]
+"""Something about time, which is told the loop's."""
+
 
 class Runtime:
     """What runs in one process for one root application, from its start to its end.
@@ -71,7 +74,7 @@ class Runtime:
         self.app = app
         self.settings = settings
         self._engine = engine
-        self._functions = by_name(registered)
+        self.functions = by_name(registered)
         self._policies = policies(registered, settings)
         executors: dict[str, Executor] = {
             "loop": LoopExecutor(settings.max_tasks),
@@ -83,10 +86,10 @@ class Runtime:
             executors["process"] = self._processes
         self._captures = any(one.capture_logs for one in registered)
         self._tracking = _tracking(registered)
-        self._hooks = Hooks(engine, self._functions)
+        self._hooks = Hooks(engine, self.functions)
         self._scheduler = Scheduler(
             engine,
-            self._functions,
+            self.functions,
             executors,
             app=app,
             node=secrets.token_hex(4),
@@ -106,7 +109,7 @@ class Runtime:
         self._listeners = Listeners(engine, settings.max_streams)
         self._bodies = BodyReader(settings.body_timeout)
         answers = Answers(estimator, links, settings.max_event_bytes)
-        self._submitter = Submitter(
+        self.submitter = Submitter(
             engine=engine,
             scheduler=self._scheduler,
             listeners=self._listeners,
@@ -122,12 +125,12 @@ class Runtime:
         self.calls = Calls(
             app=app,
             scheduler=self._scheduler,
-            submitter=self._submitter,
+            submitter=self.submitter,
             spool=self._spool,
             policies=self._policies,
         )
         self._gate = Gate(
-            scheduler=self._scheduler, listeners=self._listeners, submitter=self._submitter
+            scheduler=self._scheduler, listeners=self._listeners, submitter=self.submitter
         )
         self.routes = JobRoutes(
             engine=engine,
@@ -137,8 +140,14 @@ class Runtime:
             streams=streams,
             answers=answers,
             settings=settings,
-            functions=self._functions,
+            functions=self.functions,
         )
+        self.ticks: list[Tick] = [
+            self._listeners.tick,
+            lambda _now: self._scheduler.tick(),
+            self._positions.tick,
+        ]
+        """What happens once a second, in this order; adapters add what is theirs."""
         self._ticker: asyncio.Task[None] | None = None
         self._waits = Waits(self._scheduler, self._policies)
 
@@ -172,23 +181,18 @@ class Runtime:
 
     def _most_calls(self) -> int:
         """How many calls to processes there may be at once, by the limits of their queues."""
-        queues = {one.queue for one in self._functions.values() if one.demand.capacity == "process"}
+        queues = {one.queue for one in self.functions.values() if one.demand.capacity == "process"}
         limits = [self._policies[queue].concurrency_limit for queue in queues]
         return sum(sys.maxsize if limit is None else limit for limit in limits)
 
     async def _tick(self) -> None:
         """What is about time happens here, once a second, for everybody."""
         time = asyncio.get_running_loop().time
-        ticks: Sequence[Callable[[], Awaitable[None]]] = (
-            lambda: self._listeners.tick(time()),
-            self._scheduler.tick,
-            lambda: self._positions.tick(time()),
-        )
         while True:
             await asyncio.sleep(_TICK)
-            for tick in ticks:
+            for tick in self.ticks:
                 try:
-                    await tick()
+                    await tick(time())
                 except Exception:
                     logger.exception("a tick failed; the next one comes in a second")
 
@@ -227,10 +231,10 @@ class Runtime:
         """Answer a request to a function's route."""
         function = registered.function
         assert function is not None
-        if function.takes_request and not self._submitter.wants_stream(request):
+        if function.takes_request and not self.submitter.wants_stream(request):
             handler = function.handler(subject)
             return self.pass_through(registered, request, _answering(handler, self._spool))
-        return self._submitter.answer(registered, request, subject)
+        return self.submitter.answer(registered, request, subject)
 
     def pass_through(
         self, registered: Registered, request: web.Request, handler: Handler

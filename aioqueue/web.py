@@ -5,7 +5,8 @@ This is where everything is put together, and the only module that names an engi
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import attrs
@@ -13,7 +14,7 @@ from aiohttp import hdrs, web
 
 from ._decorator import queued
 from ._errors import ConfigurationError
-from ._function import QueuedFunction, mark_as_coroutine_function, queued_of
+from ._function import Handler, QueuedFunction, mark_as_coroutine_function, queued_of
 from ._options import FunctionOptions
 from ._registry import Registered, discover, queued_handlers, register
 from ._routes import ROUTES
@@ -22,7 +23,7 @@ from ._runtime import Door, Runtime
 from ._settings import ClientKey, Priority, Settings
 from .engines.memory import MemoryEngine
 
-__all__ = ["SETTINGS", "middleware", "queued", "run_app", "setup"]
+__all__ = ["SETTINGS", "OwnRoute", "middleware", "queued", "run_app", "runtime_of", "setup"]
 
 SETTINGS: web.AppKey[Settings] = web.AppKey("aioqueue_settings", Settings)
 """``app[aioqueue.SETTINGS]``: the app's settings, to be changed until it starts."""
@@ -80,7 +81,7 @@ def _passes_by(request: web.Request) -> bool:
     if match.http_exception is not None:
         return True
     handler = match.handler
-    return isinstance(handler, _OwnRoute) or _is_queued(handler, request.method)
+    return isinstance(handler, OwnRoute) or _is_queued(handler, request.method)
 
 
 def _is_websocket(request: web.Request) -> bool:
@@ -194,7 +195,7 @@ def setup(
     app[_FUNCTIONS] = tuple(_queued(one) for one in functions)
     app[_RUNTIME] = []
     for (method, below), name in ROUTES.items():
-        handler = _OwnRoute(name)
+        handler = OwnRoute(partial(_answer, name))
         if method == hdrs.METH_GET:
             app.router.add_get(path + below, handler, name=f"aioqueue-{name}")
         else:
@@ -214,15 +215,26 @@ def _queued(function: Any) -> QueuedFunction[..., Any]:
 
 
 @mark_as_coroutine_function
-class _OwnRoute:
+class OwnRoute:
     """The handler of one of our own routes, which a gate lets pass."""
 
-    def __init__(self, name: str) -> None:
-        self._name = name
+    def __init__(self, answer: Handler) -> None:
+        self._answer = answer
 
-    async def __call__(self, request: web.Request) -> web.StreamResponse:
-        (runtime,) = request.config_dict[_RUNTIME]
-        return await runtime.routes.answer(self._name, request)
+    def __call__(self, request: web.Request) -> Coroutine[Any, Any, web.StreamResponse]:
+        """Answer a request."""
+        return self._answer(request)
+
+
+async def _answer(name: str, request: web.Request) -> web.StreamResponse:
+    (runtime,) = request.config_dict[_RUNTIME]
+    return await runtime.routes.answer(name, request)
+
+
+def runtime_of(app: web.Application) -> Runtime:
+    """What runs in a root application that has started, for adapters on top of it."""
+    (runtime,) = app[_RUNTIME]
+    return runtime
 
 
 async def _live(app: web.Application) -> AsyncIterator[None]:

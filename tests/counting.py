@@ -195,9 +195,8 @@ class CountedServer:
             self.settle()
 
     async def _tick(self, now: float) -> None:
-        await self._runtime._listeners.tick(now)
-        await self._runtime._scheduler.tick()
-        await self._runtime._positions.tick(now)
+        for tick in self._runtime.ticks:
+            await tick(now)
 
     # The counts
 

@@ -76,9 +76,8 @@ class Inside:
     async def tick(self) -> None:
         """What the app does once a second."""
         now = self.now()
-        await self.listeners.tick(now)
-        await self.runtime._scheduler.tick()
-        await self.runtime._positions.tick(now)
+        for tick in self.runtime.ticks:
+            await tick(now)
 
     async def pass_time(self, seconds: float, *, step: float = 1.0) -> None:
         """Let seconds pass, with a tick for each."""

@@ -272,7 +272,7 @@ async def test_result(scene: Scene) -> None:
     assert events[-1].data["result"] == expected
     async with shop.http.get(shop.job(events[-1].data["job"], "/result")) as response:
         assert await response.json() == expected
-    handle = await next(iter(shop.inside.runtime._functions.values())).function.submit("b")
+    handle = await next(iter(shop.inside.runtime.functions.values())).function.submit("b")
     assert await handle.result() == scene.result("B")
 
 

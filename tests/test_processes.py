@@ -91,7 +91,7 @@ async def shop(serve: Any, http: ClientSession, monkeypatch: pytest.MonkeyPatch)
 
 async def result(shop: Shop, *arguments: Any, **named: Any) -> Any:
     """The result of a job from code."""
-    function: Any = shop.inside.runtime._functions["work"].function
+    function: Any = shop.inside.runtime.functions["work"].function
     return await (await function.submit(*arguments, **named)).result()
 
 

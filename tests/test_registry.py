@@ -39,7 +39,7 @@ def found_in(app: web.Application) -> set[str]:
 def functions_of(app: web.Application) -> set[str]:
     """The names of the functions of a started app."""
     (runtime,) = app[_RUNTIME]
-    return set(runtime._functions)
+    return set(runtime.functions)
 
 
 async def plain(request: web.Request) -> web.Response:

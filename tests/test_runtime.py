@@ -30,7 +30,7 @@ async def test_a_tick_that_fails(
             raise ZeroDivisionError
 
     monkeypatch.setattr("aioqueue._runtime._TICK", 0.001)
-    monkeypatch.setattr(runtime._listeners, "tick", tick)
+    runtime.ticks.insert(0, tick)
     ticker = asyncio.create_task(runtime._tick())
     await until(lambda: len(ticks) >= 3)
     ticker.cancel()

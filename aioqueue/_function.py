@@ -22,7 +22,13 @@ from ._options import FunctionOptions
 from ._parameters import Signature
 from ._running import CURRENT, Job
 
-__all__ = ["Handler", "QueuedFunction", "mark_as_coroutine_function", "queued_of"]
+__all__ = [
+    "Handler",
+    "QueuedFunction",
+    "mark_as_coroutine_function",
+    "queued_of",
+    "subject_of",
+]
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
@@ -321,15 +327,22 @@ class _BoundFunction(_Submittable[P, R]):
         return self.function, self.subject
 
 
+def _queued(handler: Any) -> QueuedFunction[Any, Any] | _BoundFunction[Any, Any] | None:
+    while handler is not None and not isinstance(handler, QueuedFunction | _BoundFunction):
+        handler = getattr(handler, "__wrapped__", None)
+    return handler
+
+
 def queued_of(handler: Any) -> QueuedFunction[Any, Any] | None:
     """The queued function that a handler is, or wraps, as decorators do with functools.wraps."""
-    while handler is not None:
-        if isinstance(handler, QueuedFunction):
-            return handler
-        if isinstance(handler, _BoundFunction):
-            return handler.function
-        handler = getattr(handler, "__wrapped__", None)
-    return None
+    found = _queued(handler)
+    return found.function if isinstance(found, _BoundFunction) else found
+
+
+def subject_of(handler: Any) -> Any:
+    """The object whose queued method a handler is, or wraps; None if it is none."""
+    found = _queued(handler)
+    return found.subject if isinstance(found, _BoundFunction) else None
 
 
 def _refuse_what_is_no_function(function: Any) -> None:

@@ -8,7 +8,7 @@ it does about time.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection
 from types import TracebackType
 
 from aiohttp import web
@@ -26,13 +26,15 @@ class Listener:
 
     Args:
         request: the connection's request.
-        jobs: what it waits for.
+        jobs: what it waits for; more may be added.
         wake: called when the client has left, or everybody must.
     """
 
     __slots__ = ("dropped", "jobs", "look_at", "renew_at", "request", "wake")
 
-    def __init__(self, request: web.Request, jobs: Sequence[str], wake: Callable[[], None]) -> None:
+    def __init__(
+        self, request: web.Request, jobs: Collection[str], wake: Callable[[], None]
+    ) -> None:
         self.request = request
         self.jobs = jobs
         self.wake = wake

@@ -12,7 +12,7 @@ from ._active import Local
 from ._batch import Batch
 from ._errors import ConfigurationError
 from ._executors import Call
-from ._function import Handler, QueuedFunction, queued_of
+from ._function import Handler, QueuedFunction, queued_of, subject_of
 from ._job import AdmissionLimits, Attempt, Demand, JobRecord, Order, QueuePolicy
 from ._options import FunctionOptions
 from ._parameters import Signature
@@ -29,6 +29,7 @@ __all__ = [
     "register",
     "slot_names",
     "sub_apps",
+    "subjects",
     "workers",
 ]
 
@@ -42,6 +43,7 @@ class Function(Protocol):
     __wrapped__: Callable[..., Any]
     is_method: bool
     takes_request: bool
+    yields: bool
 
     @property
     def signature(self) -> Signature:
@@ -317,6 +319,19 @@ def discover(root: web.Application) -> Iterator[tuple[Any, web.Application]]:
                 for route in resource:
                     for function in queued_handlers(route.handler):
                         yield function, app
+
+
+def subjects(root: web.Application) -> dict[str, list[Any]]:
+    """For each queued method the objects whose it is, going by the routes of an app."""
+    found: dict[str, list[Any]] = {}
+    for app in (root, *sub_apps(root)):
+        for route in app.router.routes():
+            function, subject = queued_of(route.handler), subject_of(route.handler)
+            if function is not None and subject is not None:
+                objects = found.setdefault(function.name, [])
+                if subject not in objects:
+                    objects.append(subject)
+    return found
 
 
 def queued_handlers(handler: Any) -> Iterator[QueuedFunction[Any, Any]]:

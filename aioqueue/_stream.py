@@ -118,7 +118,7 @@ class Stream(Listener):
     def __init__(
         self, request: web.Request, reader: Reader, settings: Settings, headers: Mapping[str, str]
     ) -> None:
-        super().__init__(request, tuple(reader.cursors), reader.wake)
+        super().__init__(request, reader.cursors.keys(), reader.wake)
         self.reader = reader
         self.response = EventStream(settings.send_timeout, headers)
         now = asyncio.get_running_loop().time()
@@ -170,6 +170,12 @@ class Stream(Listener):
         )
         self._waiting[record.id] = waiting
         positions.follow(waiting, asyncio.get_running_loop().time())
+
+    def tell_no_positions(self, job_id: str) -> None:
+        """A job has ended."""
+        waiting = self._waiting.pop(job_id, None)
+        if waiting is not None:
+            waiting.tell = None
 
     async def serve(self) -> web.StreamResponse:
         """Say what there is, then what comes, until it is over or the client has left."""

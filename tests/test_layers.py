@@ -28,6 +28,9 @@ LAYERS = {
     5: "_handle _function _registry _request_hooks _submit _calls _routes _gate _standstill"
     " _hooks _decorator _process_main",
     6: "_runtime _run web",
+    7: "gradio gradio._types gradio._edits gradio._catalogue gradio._refusals gradio._uploads"
+    " gradio._fetch gradio._arguments gradio._messages gradio._sessions gradio._streams"
+    " gradio._submission gradio._routes",
     8: "__init__",
 }
 """Which module is in which layer. A new one must choose; 7 is for adapters on top of all."""

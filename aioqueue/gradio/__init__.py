@@ -1,0 +1,125 @@
+"""Gradio's own clients, unmodified, for the functions of an aioqueue app.
+
+``gradio_client`` (Python), ``@gradio/client`` (JavaScript) and the documented HTTP calls talk to
+queued functions as if they were those of a Gradio app::
+
+    import aioqueue
+    import aioqueue.gradio
+
+    aioqueue.setup(app)
+    aioqueue.gradio.setup(app)
+
+What they submit waits in the same queues, under the same limits, as what comes through any other
+door.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from functools import partial
+from types import MappingProxyType
+
+from aiohttp import web
+
+from .._errors import ConfigurationError
+from .._registry import subjects
+from ..web import SETTINGS, OwnRoute, runtime_of
+from ._arguments import FileSources
+from ._catalogue import ApiNames, Catalogue
+from ._fetch import AllowURL, Fetcher
+from ._routes import ROUTES, GradioRoutes, Login
+from ._sessions import Sessions
+from ._streams import Source
+from ._submission import Submission
+from ._uploads import Uploads
+
+__all__ = ["setup"]
+
+_ROUTES: web.AppKey[list[GradioRoutes]] = web.AppKey("aioqueue_gradio", list)
+
+_NO_NAMES: ApiNames = MappingProxyType({})
+
+
+def setup(
+    app: web.Application,
+    *,
+    api_names: ApiNames = _NO_NAMES,
+    path: str = "",
+    login: Login | None = None,
+    allow_url: AllowURL | None = None,
+) -> None:
+    """Let Gradio's clients call the app's queued functions.  Call it after ``aioqueue.setup``.
+
+    Every queued function is there under its own name, but for those that take the request, since
+    such a client has no request to make.
+
+    Args:
+        app: the root application.
+        api_names: for names of functions the names that clients call them by; False hides one.
+        path: where clients find it, if not at the root: they pass ``http://host/path``.
+        login: for clients that are given ``auth``: awaited with the request, a name and a password,
+            it returns the response that logs them in (with a cookie of yours), or None.
+        allow_url: called with the URL that a client names instead of a file; whether the server may
+            get it from there.  Without it none.
+
+    Raises:
+        ConfigurationError: ``aioqueue.setup(app)`` was not called, or ``path`` is none; and when
+            the app starts, if a name in ``api_names`` is unknown or used twice.
+
+    Example::
+
+        aioqueue.gradio.setup(app, api_names={"transcribe": "predict", "reindex": False})
+    """
+    if SETTINGS not in app:
+        raise ConfigurationError("call aioqueue.setup(app) before aioqueue.gradio.setup(app)")
+    if _ROUTES in app:
+        raise ConfigurationError("aioqueue.gradio.setup(app) was called twice for the same app")
+    if path and (not path.startswith("/") or path.endswith("/")):
+        raise ConfigurationError(
+            f"aioqueue.gradio.setup(path={path!r}): write it as '/gradio', with a slash before it "
+            "and none behind"
+        )
+    app[_ROUTES] = []
+    for (method, below), name in ROUTES.items():
+        app.router.add_route(method, path + below, OwnRoute(partial(_answer, name)))
+    app.cleanup_ctx.append(
+        partial(_live, api_names=api_names, path=path, login=login, allow_url=allow_url)
+    )
+
+
+async def _answer(name: str, request: web.Request) -> web.StreamResponse:
+    (routes,) = request.config_dict[_ROUTES]
+    return await routes.answer(name, request)
+
+
+async def _live(
+    app: web.Application,
+    *,
+    api_names: ApiNames,
+    path: str,
+    login: Login | None,
+    allow_url: AllowURL | None,
+) -> AsyncIterator[None]:
+    """From the start of the app, and of its queues, to its end."""
+    runtime = runtime_of(app)
+    submitter, engine = runtime.submitter, runtime.submitter.engine
+    catalogue = Catalogue(runtime.functions, subjects(app), api_names)
+    settings = submitter.settings
+    uploads = Uploads(submitter.spool, settings.result_ttl, settings.max_results)
+    fetcher = Fetcher(allow_url)
+    sessions = Sessions(engine.get)
+    routes = GradioRoutes(
+        submitter=submitter,
+        catalogue=catalogue,
+        sessions=sessions,
+        submission=Submission(submitter, FileSources(uploads, fetcher, submitter.spool)),
+        source=Source(engine, submitter.estimator, submitter.streams.positions, settings),
+        path=path,
+        uploads=uploads,
+        login_hook=login,
+    )
+    runtime.ticks += [uploads.tick, sessions.tick]
+    app[_ROUTES].append(routes)
+    yield
+    app[_ROUTES].clear()
+    await fetcher.close()

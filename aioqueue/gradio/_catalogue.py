@@ -1,0 +1,200 @@
+"""Which functions clients see, under which names, and how their inputs and outputs are told."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal, get_args
+
+import attrs
+import orjson
+
+from .._annotations import is_row
+from .._convert import JSON
+from .._errors import ConfigurationError
+from .._parameter import Parameter
+from .._parameters import Signature
+from .._registry import Registered
+from ._types import component_of, python_type, schema_of
+
+__all__ = ["API_PREFIX", "ApiNames", "Catalogue", "Exposed"]
+
+API_PREFIX = "/gradio_api"
+"""Below which nearly all routes are, as the clients are told."""
+
+VERSION = "6.31.0"
+"""Of the Gradio whose protocol this is; clients choose by it how they talk."""
+
+ApiNames = Mapping[str, str | Literal[False]]
+"""For names of functions the names that clients call them by; False hides one."""
+
+
+@attrs.frozen(slots=True, eq=False)
+class Exposed:
+    """A queued function as clients see it."""
+
+    api_name: str
+    registered: Registered
+    subject: Any
+    """The object whose method it is."""
+    signature: Signature
+    yields: bool
+    outputs: Sequence[Any]
+    """The types of what it gives back: a tuple's places are outputs of their own."""
+
+    def unsendable(self) -> Iterator[str]:
+        """Parameters whose defaults have no JSON form, so that clients send null for them."""
+        for parameter in self.signature.parameters:
+            if _default(parameter) is None and parameter.default is not None:
+                yield parameter.name
+
+
+def _default(parameter: Parameter) -> Any:
+    """A default as JSON, if it has that form; there may be none."""
+    if parameter.default is inspect.Parameter.empty:
+        return None
+    try:
+        return orjson.loads(orjson.dumps(JSON.unstructure(parameter.default)))
+    except Exception:  # whatever an object of somebody's does when it is looked at
+        return None
+
+
+def _outputs(returns: Any, yields: bool) -> Sequence[Any]:
+    if yields:
+        returns = next(iter(get_args(returns)), Any)
+    if returns in (None, type(None)):
+        return ()
+    return get_args(returns) if is_row(returns) else (returns,)
+
+
+class Catalogue:
+    """The functions of a started app that clients may call.
+
+    Those that take the request can't be called with arguments, and are left out; so are methods of
+    which there is more than one object.
+
+    Args:
+        functions: all queued functions, by name.
+        subjects: the objects of those that are methods.
+        api_names: what some are called, or that they are hidden.
+
+    Raises:
+        ConfigurationError: a name is unknown, or two functions would have the same.
+    """
+
+    def __init__(
+        self,
+        functions: Mapping[str, Registered],
+        subjects: Mapping[str, Sequence[Any]],
+        api_names: ApiNames,
+    ) -> None:
+        if unknown := sorted(set(api_names) - set(functions)):
+            raise ConfigurationError(
+                f"aioqueue.gradio.setup(api_names=…): there is no queued function named "
+                f"{', '.join(unknown)}; there are {', '.join(functions) or 'none'}."
+            )
+        self.by_name: dict[str, Exposed] = {}
+        for name, registered in functions.items():
+            api_name = api_names.get(name, name.replace(".", "_"))
+            function = registered.function
+            if api_name is False or function is None or function.takes_request:
+                continue
+            objects = subjects.get(name, ()) if function.is_method else (None,)
+            if len(objects) != 1:
+                continue
+            signature = function.signature
+            exposed = Exposed(
+                api_name.removeprefix("/"),
+                registered,
+                objects[0],
+                signature,
+                function.yields,
+                _outputs(signature.returns, function.yields),
+            )
+            if self.by_name.setdefault(exposed.api_name, exposed) is not exposed:
+                raise ConfigurationError(
+                    f"two functions have the api_name {exposed.api_name!r}: give one of them "
+                    "another one in aioqueue.gradio.setup(app, api_names={…})."
+                )
+        self.by_index: Sequence[Exposed] = list(self.by_name.values())
+
+    def config(self, app_id: int, max_file_size: int | None) -> bytes:
+        """What a client asks for first: how to talk, and what there is to call."""
+        components: list[dict[str, Any]] = []
+
+        def numbered(types: Sequence[Any]) -> list[int]:
+            start = len(components) + 1
+            components.extend(
+                {"id": start + n, "type": component_of(one).lower(), "props": {}}
+                for n, one in enumerate(types)
+            )
+            return list(range(start, start + len(types)))
+
+        dependencies = [
+            {
+                "id": index,
+                "api_name": one.api_name,
+                "api_visibility": "public",
+                "inputs": numbered([each.annotation for each in one.signature.parameters]),
+                "outputs": numbered(one.outputs),
+                "queue": True,
+                "backend_fn": True,
+                "connection": "sse",
+                "types": {"generator": one.yields, "cancel": False},
+                "targets": [],
+                "cancels": [],
+            }
+            for index, one in enumerate(self.by_index)
+        ]
+        return orjson.dumps(
+            {
+                "version": VERSION,
+                "protocol": "sse_v3",
+                "api_prefix": API_PREFIX,
+                "app_id": app_id,
+                "space_id": None,
+                "enable_queue": True,
+                "connect_heartbeat": False,
+                "max_file_size": max_file_size,
+                "components": components,
+                "dependencies": dependencies,
+            }
+        )
+
+    def info(self) -> bytes:
+        """What a client asks for next: parameters, types, defaults and docs."""
+        named = {f"/{one.api_name}": _endpoint(one) for one in self.by_index}
+        return orjson.dumps({"named_endpoints": named, "unnamed_endpoints": {}})
+
+
+def _endpoint(exposed: Exposed) -> dict[str, Any]:
+    function = exposed.registered.function
+    assert function is not None
+    several = len(exposed.outputs) > 1
+    return {
+        "parameters": [_parameter(one) for one in exposed.signature.parameters],
+        "returns": [
+            {"label": f"output {index}" if several else "output", **_told(target)}
+            for index, target in enumerate(exposed.outputs)
+        ],
+        "api_visibility": "public",
+        "description": inspect.getdoc(function.__wrapped__) or "",
+    }
+
+
+def _parameter(parameter: Parameter) -> dict[str, Any]:
+    return {
+        "label": parameter.name,
+        "parameter_name": parameter.name,
+        "parameter_has_default": parameter.default is not inspect.Parameter.empty,
+        "parameter_default": _default(parameter),
+        **_told(parameter.annotation),
+    }
+
+
+def _told(target: Any) -> dict[str, Any]:
+    return {
+        "type": schema_of(target),
+        "python_type": {"type": python_type(target), "description": ""},
+        "component": component_of(target),
+    }

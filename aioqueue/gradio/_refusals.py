@@ -49,6 +49,6 @@ def _invalid(error: Mapping[str, str]) -> dict[str, Any]:
     return {
         "__type__": "validate",
         "is_valid": False,
-        "message": f"{error['field']} {error['message']}".strip(),
+        "message": error["message"],
         "parameter_name": error["field"],
     }

@@ -29,6 +29,8 @@ class Peer:
     """What its server finds in the environment: ``AIOQUEUE_<NAME>`` is a setting."""
     follow: Follow | None = None
     """Where the events are asked for apart: makes that request of the answer to the first."""
+    last: bytes | None = None
+    """What the last event has in it that somebody waits for; else the response's end is the end."""
     event: bytes = b"\nevent: "
     """What each event has, once."""
     home: str | None = None

@@ -127,12 +127,20 @@ class User(Client):
     """Somebody who connects, presses once, watches until the end and leaves."""
 
     def __init__(
-        self, request: bytes, on_leave: Callable[[], None], follow: Follow | None = None
+        self,
+        request: bytes,
+        on_leave: Callable[[], None],
+        follow: Follow | None = None,
+        last: bytes | None = None,
     ) -> None:
-        """Send `request`, and what follows; all times are those of `time.perf_counter`."""
+        """Send `request`, and what follows; all times are those of `time.perf_counter`.
+
+        What has `last` in it is all this user waits for, else the end of the response.
+        """
         super().__init__(on_leave)
         self._request = request
         self._follow = follow
+        self._last = last
         self.response = Response()
         self.connected: float | None = None
         self.first_byte: float | None = None
@@ -148,7 +156,8 @@ class User(Client):
         """Note the first byte and the last."""
         if self.first_byte is None:
             self.first_byte = time.perf_counter()
-        if not self.response.feed(data):
+        is_complete = self.response.feed(data)
+        if not is_complete and (self._last is None or self._last not in self.response.raw):
             return
         if self._follow is not None and self.response.status == 200:
             events, self._follow = self._follow(self._request, self.response), None
@@ -206,7 +215,12 @@ class Regular(Client):
 
 
 async def press_together(
-    port: int, request: bytes, count: int, seconds: float, follow: Follow | None = None
+    port: int,
+    request: bytes,
+    count: int,
+    seconds: float,
+    follow: Follow | None = None,
+    last: bytes | None = None,
 ) -> tuple[float, list[User]]:
     """Let `count` users press in the same instant; return that instant and what they saw.
 
@@ -214,7 +228,7 @@ async def press_together(
     """
     gone = Countdown(count)
     users = [
-        User(request.replace(NUMBER, b"%07d" % number), gone.step, follow)
+        User(request.replace(NUMBER, b"%07d" % number), gone.step, follow, last)
         for number in range(count)
     ]
     return await connect(port, users, gone, seconds), users

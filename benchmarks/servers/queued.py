@@ -21,7 +21,7 @@ async def noop() -> str:
 
 app = web.Application()
 app.add_routes(
-    [web.post("/sleepy", sleepy), web.post("/noop", noop), web.get("/account", account)],
+    [web.post("/noop", noop), web.post("/sleepy", sleepy), web.get("/account", account)],
 )
 aioqueue.setup(app, max_size=20_000)
 

@@ -61,6 +61,24 @@ async def test_upload(server_process: Any, http: ClientSession) -> None:
     assert (refused.status, problem["errors"][0]["field"]) == (422, "detail")
 
 
+async def test_gradio_clients(server_process: Any, http: ClientSession) -> None:
+    """Gradio's documented calls reach a function with a route, and one without."""
+    _, url = await server_process("examples/gradio_clients.py")
+    answers = {}
+    for name in ("greet", "spell"):
+        called = f"{url}/gradio_api/call/{name}"
+        async with http.post(called, json={"data": ["Ann"]}) as accepted:
+            event_id = (await accepted.json())["event_id"]
+        async with http.get(f"{called}/{event_id}") as response:
+            answers[name] = [(one.event, one.data) async for one in read_events(response)]
+
+    assert answers["greet"] == [("complete", ["Hello, Ann!"])]
+    assert answers["spell"] == [
+        *(("generating", [text]) for text in ("A", "An", "Ann")),
+        ("complete", ["Ann"]),
+    ]
+
+
 async def test_files(server_process: Any, http: ClientSession) -> None:
     """A file goes in and another comes out, also from the middle on."""
     _, url = await server_process("examples/files.py")

@@ -34,7 +34,7 @@ class Reader:
         """Jobs that the engine did not know, when they were last read."""
         self._engine = engine
         self._changed: dict[str, None] = dict.fromkeys(cursors)
-        self._progress: dict[str, bytes] = {}
+        self._progress: dict[str, bytes] | None = None  # of those that have said any
         self._waiter: asyncio.Future[None] | None = None
 
     def __enter__(self) -> Reader:
@@ -66,22 +66,23 @@ class Reader:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    async def wait(self) -> None:
-        """Wait until a log has grown, or somebody called ``wake``."""
+    def wait(self) -> asyncio.Future[None]:
+        """Wait until a log has grown, or somebody calls ``wake``.
+
+        A future and no coroutine: thousands of streams wait in one.
+        """
+        waiter = self._waiter = asyncio.get_running_loop().create_future()
         if self._changed:
-            return
-        self._waiter = asyncio.get_running_loop().create_future()
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
+            waiter.set_result(None)
+        return waiter
 
     def _news(self, job_id: str, page: EventPage) -> EventPage | None:
         """What of a page is new; progress that is known already, or of an ended job, is not."""
         if page.progress is None:
             return page if page.events or page.ended else None
-        if not page.ended and page.progress != self._progress.get(job_id):
-            self._progress[job_id] = page.progress
+        known = self._progress = {} if self._progress is None else self._progress
+        if not page.ended and page.progress != known.get(job_id):
+            known[job_id] = page.progress
             return page
         return page._replace(progress=None) if page.events or page.ended else None
 

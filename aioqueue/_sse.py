@@ -15,7 +15,7 @@ from aiohttp import web
 
 from ._eventlog import Reader
 from ._job import BEGINNING, EventId, JobState, event_data
-from ._positions import Estimator, Positions
+from ._positions import Estimator, Positions, Waiting
 from ._resource import Links, job_resource
 from ._settings import Settings
 from ._stream import Stream
@@ -90,7 +90,7 @@ class Streams:
 class JobStream(Stream):
     """The stream of one job, or of several, and where it is in each one's log."""
 
-    __slots__ = ("_ids", "_streams", "_unknown")
+    __slots__ = ("_ids", "_streams", "_unknown", "_waiting")
 
     def __init__(
         self,
@@ -103,6 +103,7 @@ class JobStream(Stream):
     ) -> None:
         super().__init__(request, reader, streams.settings, headers)
         self._streams = streams
+        self._waiting: list[Waiting] = []
         self._unknown: Sequence[str] | None = unknown  # None once they are told
         self._ids: dict[str, str] = {}  # where it is in each log, if there are several
         if len(places) > 1:
@@ -144,7 +145,8 @@ class JobStream(Stream):
             return b""
         estimate = await self._streams.estimator.estimate(snapshot)
         if snapshot.state is JobState.QUEUED:
-            self.tell_positions(self._streams.positions, snapshot, estimate)
+            waiting = self.tell_positions(self._streams.positions, snapshot, estimate)
+            self._waiting.append(waiting)
         job = job_resource(snapshot, estimate, self._streams.links, with_result=False)
         data = event_data(job_id, "state", job)
         return frame("state", data[:-1] + b',"truncated":%b}' % _BOOLEANS[truncated])
@@ -161,6 +163,11 @@ class JobStream(Stream):
         if page.progress is not None:
             lines.append(frame("progress", event_data(job_id, "progress", page.progress)))
         return b"".join(lines)
+
+    def close(self) -> None:
+        """Nobody is told anything any more."""
+        for waiting in self._waiting:
+            waiting.tell = None
 
     def frame(self, kind: str, data: bytes) -> bytes:
         """An event without an id: it is not sent again."""

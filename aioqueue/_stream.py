@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
+from typing import Any
 
 from aiohttp import HttpVersion11, hdrs, web
 from aiohttp.abc import AbstractStreamWriter
@@ -53,15 +54,12 @@ class EventStream(EventSourceResponse):
         mine.extend(STREAM_HEADERS)
         mine.extend(headers)
 
-    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
+    def prepare(self, request: web.BaseRequest) -> Coroutine[Any, Any, AbstractStreamWriter | None]:
         """Send the headers; on HTTP/1.0, where a body ends with the connection, close it then."""
         if request.version < HttpVersion11:
             self.force_close()
         # Past EventSourceResponse.prepare, which would start a task to ping this one stream.
-        writer = await web.StreamResponse.prepare(self, request)
-        # A future in the task's place keeps the rest of the class working.
-        self._ping_task = asyncio.get_running_loop().create_future()  # type: ignore[assignment]
-        return writer
+        return web.StreamResponse.prepare(self, request)
 
     def settle_in(self, request: web.BaseRequest) -> None:
         """Set the socket up for a long life: notice a dead peer, and don't hoard for a slow one."""
@@ -107,7 +105,6 @@ class Stream(Listener):
         "_silent_since",
         "_taken",
         "_taken_at",
-        "_waiting",
         "reader",
         "response",
     )
@@ -123,7 +120,6 @@ class Stream(Listener):
         self.response = EventStream(settings.send_timeout, headers)
         now = asyncio.get_running_loop().time()
         self._settings = settings
-        self._waiting: dict[str, Waiting] = {}
         self._taken, self._taken_at = -1, now
         self._settled_in = False  # at the first tick: a short stream needs none of it
         self._silent_since = now
@@ -162,20 +158,19 @@ class Stream(Listener):
         frame = self.frame(kind, data)
         return await self._push(frame, asyncio.get_running_loop().time())
 
-    def tell_positions(self, positions: Positions, snapshot: Snapshot, estimate: Estimate) -> None:
-        """Say how a waiting job's place changes, which is at this estimate now."""
+    def tell_positions(
+        self, positions: Positions, snapshot: Snapshot, estimate: Estimate
+    ) -> Waiting:
+        """Say how a waiting job's place changes, which is at this estimate now.
+
+        Answers who waits, for ``close`` to tell him nothing any more.
+        """
         record = snapshot.record
         waiting = Waiting(
             record.id, record.function, record.queue, self.tell, estimate, record.priority
         )
-        self._waiting[record.id] = waiting
         positions.follow(waiting, asyncio.get_running_loop().time())
-
-    def tell_no_positions(self, job_id: str) -> None:
-        """A job has ended."""
-        waiting = self._waiting.pop(job_id, None)
-        if waiting is not None:
-            waiting.tell = None
+        return waiting
 
     async def serve(self) -> web.StreamResponse:
         """Say what there is, then what comes, until it is over or the client has left."""
@@ -197,6 +192,7 @@ class Stream(Listener):
                         await response.write(data)  # waits for a client that does not read
                     if self.dropped:
                         break
+                    del data  # or it would be most of what a waiting stream takes
                     await reader.wait()
         except ConnectionError:
             pass  # the client has left; its jobs live on by their own rules
@@ -204,17 +200,16 @@ class Stream(Listener):
             self.close()
         return response
 
-    def close(self) -> None:
-        """Nobody is told anything any more."""
-        for waiting in self._waiting.values():
-            waiting.tell = None
-
     def _abort(self) -> None:
         """Hang up on a client that does not read."""
         if self.request.transport is not None:
             self.request.transport.abort()
 
     # What is said, and in which form
+
+    def close(self) -> None:
+        """Nobody is told anything any more."""
+        raise NotImplementedError
 
     async def news(self) -> bytes:
         """What is to be said now that was not said yet."""

@@ -135,7 +135,7 @@ async def test_ended_jobs_leave() -> None:
         ((_, page),) = await reader.read()
         assert page.ended
         assert reader.cursors == {"b": BEGINNING}
-        waiting = asyncio.create_task(reader.wait())
+        waiting = asyncio.ensure_future(reader.wait())
         await asyncio.sleep(0)
         assert not waiting.done()
         await worker.claim()
@@ -161,7 +161,7 @@ async def test_wake() -> None:
     with Reader(worker.engine, {"a": BEGINNING}) as reader:
         reader.wake()  # nobody waits: no harm
         await reader.read()
-        waiting = asyncio.create_task(reader.wait())
+        waiting = asyncio.ensure_future(reader.wait())
         await asyncio.sleep(0)
         reader.wake()
         reader.wake()
@@ -199,7 +199,7 @@ async def test_gone() -> None:
     with Reader(worker.engine, {"a": BEGINNING, "x": BEGINNING}) as reader:
         await reader.read()
         assert reader.gone == ["x"]
-        waiting = asyncio.create_task(reader.wait())
+        waiting = asyncio.ensure_future(reader.wait())
         await worker.end("a")
         clock.advance(61)
         await worker.engine.reap()

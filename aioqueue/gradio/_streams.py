@@ -16,7 +16,7 @@ from aiohttp import web
 
 from .._eventlog import Reader
 from .._job import BEGINNING, JobState
-from .._positions import Estimator, Positions
+from .._positions import Estimator, Positions, Waiting
 from .._settings import Settings
 from .._stream import Stream
 from ..engines.base import Engine
@@ -66,6 +66,7 @@ class SessionStream(Stream):
         "_session",
         "_source",
         "_timer",
+        "_waiting",
     )
 
     ping = _data({"msg": "heartbeat", "event_id": None})
@@ -77,6 +78,7 @@ class SessionStream(Stream):
         self._source = source
         self._files = files
         self._jobs: dict[str, JobMessages] = {}
+        self._waiting: dict[str, Waiting] = {}
         self._last: dict[str, list[Any]] = {}  # what a job has put out last
         self._fresh: list[str] = []
         self._cancelled: list[str] = []
@@ -160,7 +162,7 @@ class SessionStream(Stream):
         if snapshot is None or snapshot.state is not JobState.QUEUED:
             return estimation(job_id, 1, 1, None)
         estimate = await self._source.estimator.estimate(snapshot)
-        self.tell_positions(self._source.positions, snapshot, estimate)
+        self._waiting[job_id] = self.tell_positions(self._source.positions, snapshot, estimate)
         return estimation(job_id, estimate.position, estimate.queue_size, estimate.eta)
 
     def _with_edits(self, job_id: str, message: Message) -> Message:
@@ -180,7 +182,9 @@ class SessionStream(Stream):
         self.reader.leave(job_id)
         self._jobs.pop(job_id, None)
         self._last.pop(job_id, None)
-        self.tell_no_positions(job_id)
+        waiting = self._waiting.pop(job_id, None)
+        if waiting is not None:
+            waiting.tell = None
         self._session.told(job_id)
 
     def frame(self, kind: str, data: bytes) -> bytes:
@@ -190,7 +194,8 @@ class SessionStream(Stream):
 
     def close(self) -> None:
         """It has ended, however."""
-        super().close()
+        for waiting in self._waiting.values():
+            waiting.tell = None
         self._stop_timer()
         self._session.streams.discard(self)
 
@@ -235,3 +240,6 @@ class CallStream(Stream):
                 if terminal(message):
                     self.reader.leave(job_id)
         return b"".join(events)
+
+    def close(self) -> None:
+        """Nothing is told here but outputs."""

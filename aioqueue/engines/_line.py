@@ -24,12 +24,15 @@ class Line:
     A rank is asked with that pair alone; whatever else an entry holds is never compared.
     """
 
-    __slots__ = ("_blocks", "_lasts", "_size", "_starts")
+    __slots__ = ("_blocks", "_gone", "_lasts", "_size", "_starts")
 
     def __init__(self) -> None:
         self._blocks: list[list[Any]] = []
         self._lasts: list[Any] = []  # the last entry of each block, to bisect
-        self._starts: list[int] | None = None  # entries before each block; None: count again
+        # How many entries stand before each block, and how many of these have left at the head
+        # since they were counted; None: count again.
+        self._starts: list[int] | None = None
+        self._gone = 0
         self._size = 0
 
     def __len__(self) -> int:
@@ -48,14 +51,16 @@ class Line:
     def add(self, entry: Any) -> None:
         """Take an entry in, at its place."""
         self._size += 1
-        self._starts = None
         blocks, lasts = self._blocks, self._lasts
         if not blocks or (entry > lasts[-1] and len(blocks[-1]) >= _BLOCK):
             # Nearly everybody joins at the end: a new block there keeps the others full.
             blocks.append([entry])
             lasts.append(entry)
+            self._starts = None
             return
         index = min(bisect_left(lasts, entry), len(blocks) - 1)
+        if index < len(blocks) - 1 or len(blocks[index]) == 2 * _BLOCK:
+            self._starts = None
         block = blocks[index]
         insort(block, entry)
         lasts[index] = block[-1]
@@ -70,7 +75,10 @@ class Line:
         block = self._blocks[index]
         del block[bisect_left(block, entry)]
         self._size -= 1
-        self._starts = None
+        if index or not block:
+            self._starts = None
+        else:
+            self._gone += 1  # nearly everybody leaves at the head
         if block:
             self._lasts[index] = block[-1]
         else:
@@ -81,9 +89,13 @@ class Line:
         index = bisect_left(self._lasts, key)
         if index == len(self._blocks):
             return self._size
+        here = bisect_left(self._blocks[index], key)
+        if index == 0:
+            return here
         if self._starts is None:
             self._starts = [0, *accumulate(map(len, self._blocks))]
-        return self._starts[index] + bisect_left(self._blocks[index], key)
+            self._gone = 0
+        return self._starts[index] - self._gone + here
 
     def head(self, count: int) -> list[Any]:
         """The first ``count`` entries, or as many as there are."""

@@ -19,7 +19,7 @@ from collections.abc import AsyncIterator
 from functools import partial
 from types import MappingProxyType
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from .._errors import ConfigurationError
 from .._registry import subjects
@@ -101,6 +101,7 @@ async def _live(
     allow_url: AllowURL | None,
 ) -> AsyncIterator[None]:
     """From the start of the app, and of its queues, to its end."""
+    _refuse_taken_routes(app, path)
     runtime = runtime_of(app)
     submitter, engine = runtime.submitter, runtime.submitter.engine
     catalogue = Catalogue(runtime.functions, subjects(app), api_names)
@@ -123,3 +124,17 @@ async def _live(
     yield
     app[_ROUTES].clear()
     await fetcher.close()
+
+
+def _refuse_taken_routes(app: web.Application, path: str) -> None:
+    """The first of two routes hides the other, and nobody would be told."""
+    for method, below in ROUTES:
+        for route in app.router.routes():
+            resource = route.resource
+            if resource is None or resource.canonical != path + below:
+                continue
+            if route.method in (method, hdrs.METH_ANY) and not isinstance(route.handler, OwnRoute):
+                raise ConfigurationError(
+                    f"the app has a route {method} {path + below} already, which Gradio's clients "
+                    "use: give them a path of their own, aioqueue.gradio.setup(app, path='/gradio')"
+                )

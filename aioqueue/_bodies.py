@@ -36,6 +36,9 @@ _FORM = "multipart/form-data"
 _JSON = "application/json"
 _TEXT = "text/plain"
 
+_UNREADABLE = (RequestPayloadError, HttpProcessingError, ValueError, LookupError, RuntimeError)
+"""What aiohttp raises of a broken body; the last two of an encoding that it does not know."""
+
 _MOST_PARTS = 1000
 """How many parts a form may have: each costs a fraction of a millisecond, however small it is."""
 
@@ -96,6 +99,14 @@ class BodyReader:
             return Received(path, query, whole=body)
         return Received(path, query, body)
 
+    async def form(self, request: web.Request) -> Mapping[str, Any]:
+        """The fields of a form as an HTML page sends it; of another body none.
+
+        Raises:
+            Refused: the body is too large, too slow or broken.
+        """
+        return await self._within_deadline(request, request.post(), request.client_max_size)
+
     async def _within_deadline(
         self, request: web.Request, reading: Coroutine[Any, Any, T], limit: int
     ) -> T:
@@ -112,8 +123,7 @@ class BodyReader:
             # would write a traceback.
             detail = "The client left before its body was whole."
             raise Refused(Problem.of("bad_request", detail)) from None
-        except (RequestPayloadError, HttpProcessingError, ValueError, RuntimeError) as error:
-            # The last is aiohttp's for an encoding, of a part of a form, that it does not know.
+        except _UNREADABLE as error:
             detail = "The body can't be read: it is not what its headers say."
             raise Refused(Problem.of("bad_request", detail)) from error
 

@@ -25,7 +25,7 @@ class Reader:
         cursors: for each job the event to go on after.
     """
 
-    __slots__ = ("_changed", "_engine", "_progress", "_waiter", "cursors", "gone")
+    __slots__ = ("_changed", "_engine", "_progress", "_waiter", "_woken", "cursors", "gone")
 
     def __init__(self, engine: Engine, cursors: Mapping[str, EventId]) -> None:
         self.cursors = dict(cursors)
@@ -35,6 +35,7 @@ class Reader:
         self._engine = engine
         self._changed: dict[str, None] = dict.fromkeys(cursors)
         self._progress: dict[str, bytes] | None = None  # of those that have said any
+        self._woken = False
         self._waiter: asyncio.Future[None] | None = None
 
     def __enter__(self) -> Reader:
@@ -62,17 +63,18 @@ class Reader:
         self.wake()
 
     def wake(self) -> None:
-        """Make ``wait`` return, for whatever reason."""
+        """Make ``wait`` return, for whatever reason; the next one, if nobody waits now."""
+        self._woken = True
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
     def wait(self) -> asyncio.Future[None]:
-        """Wait until a log has grown, or somebody calls ``wake``.
+        """Wait until a log has grown, or somebody has called ``wake``, since the last ``read``.
 
         A future and no coroutine: thousands of streams wait in one.
         """
         waiter = self._waiter = asyncio.get_running_loop().create_future()
-        if self._changed:
+        if self._changed or self._woken:
             waiter.set_result(None)
         return waiter
 
@@ -89,6 +91,7 @@ class Reader:
     async def read(self) -> list[tuple[str, EventPage]]:
         """What is new in the logs, and move the cursors behind it.  Never waits for anything."""
         pages = []
+        self._woken = False
         while self._changed:
             changed, self._changed = self._changed, {}
             for job_id in changed:  # in the order of what happened

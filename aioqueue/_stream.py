@@ -182,6 +182,7 @@ class Stream(Listener):
                 # said leaves in one write.
                 await asyncio.sleep(0)
                 while True:
+                    dropped = self.dropped
                     data = await self.news()
                     self.look_at = 0.0
                     if self.is_over():
@@ -190,7 +191,7 @@ class Stream(Listener):
                     if data:
                         self._silent_since = asyncio.get_running_loop().time()
                         await response.write(data)  # waits for a client that does not read
-                    if self.dropped:
+                    if dropped:
                         break
                     del data  # or it would be most of what a waiting stream takes
                     await reader.wait()

@@ -70,7 +70,8 @@ async def payload(
         max_bytes: how many bytes there may be in all of them; 0 is no bound.
 
     Raises:
-        Refused: 422, with all that is wrong; 413, there is too much; 503, there is no room.
+        Refused: 422, with all that is wrong; 400, they are too deep; 413, there is too much; 503,
+            there is no room.
     """
     parameters = {one.name: one for one in exposed.signature.parameters}
     unsendable = set(exposed.unsendable())
@@ -85,7 +86,11 @@ async def payload(
             files[name] = await taking.files(parameter, value)
         else:
             json[name] = value
-    raw = orjson.dumps(json)
+    try:
+        raw = orjson.dumps(json)
+    except TypeError:  # it writes less deep than it reads
+        detail = "The arguments are nested too deeply."
+        raise Refused(Problem.of("invalid_json", detail)) from None
     taking.count(len(raw))
     return exposed.signature.payload_of_named(raw, files)
 

@@ -45,7 +45,10 @@ class Exposed:
     def unsendable(self) -> Iterator[str]:
         """Parameters whose defaults have no JSON form, so that clients send null for them."""
         for parameter in self.signature.parameters:
-            if _default(parameter) is None and parameter.default is not None:
+            default = parameter.default
+            if default is None or default is inspect.Parameter.empty:
+                continue
+            if _default(parameter) is None:
                 yield parameter.name
 
 
@@ -164,7 +167,8 @@ class Catalogue:
     def info(self) -> bytes:
         """What a client asks for next: parameters, types, defaults and docs."""
         named = {f"/{one.api_name}": _endpoint(one) for one in self.by_index}
-        return orjson.dumps({"named_endpoints": named, "unnamed_endpoints": {}})
+        # The values of an Enum may be anything.
+        return orjson.dumps({"named_endpoints": named, "unnamed_endpoints": {}}, default=str)
 
 
 def _endpoint(exposed: Exposed) -> dict[str, Any]:

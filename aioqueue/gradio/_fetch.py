@@ -55,7 +55,9 @@ class Fetcher:
         url = await self._allowed(name, address)
         if self._session is None:
             timeout = aiohttp.ClientTimeout(total=_SECONDS)
-            self._session = aiohttp.ClientSession(timeout=timeout)
+            # What one client's source sets is nothing to send for another client.
+            jar = aiohttp.DummyCookieJar()
+            self._session = aiohttp.ClientSession(timeout=timeout, cookie_jar=jar)
         try:
             async with self._session.get(url, allow_redirects=False) as response:
                 if response.status != 200:

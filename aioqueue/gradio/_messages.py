@@ -6,6 +6,7 @@ changed since the last one is the session's business.
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from ..engines.base import Engine, EventPage
 from ._catalogue import Exposed
 from ._types import FILE_META
 
-__all__ = ["JobMessages", "Message", "estimation", "failed", "terminal"]
+__all__ = ["JobMessages", "Message", "encoded", "estimation", "failed", "terminal"]
 
 Message = dict[str, Any]
 
@@ -46,6 +47,17 @@ def failed(job_id: str, text: str) -> Message:
     """The end of a job that has no result.  No other field may stand beside the error."""
     error = {"error": text, "duration": _SHOWN_SECONDS, "visible": True, "title": "Error"}
     return {"msg": "process_completed", "event_id": job_id, "output": error, "success": False}
+
+
+def encoded(value: Any) -> bytes:
+    """A message, or part of one, as JSON.
+
+    What orjson has written of a result is too deep for it with a message around it.
+    """
+    try:
+        return orjson.dumps(value)
+    except TypeError:
+        return json.dumps(value, separators=(",", ":")).encode()
 
 
 def terminal(message: Message) -> bool:

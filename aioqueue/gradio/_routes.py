@@ -26,7 +26,7 @@ from .._waiting import wait_for_end
 from ..engines.base import LISTENING_SECONDS
 from ._arguments import named_arguments
 from ._catalogue import API_PREFIX, Catalogue, Exposed
-from ._messages import JobMessages, terminal
+from ._messages import JobMessages, encoded, terminal
 from ._refusals import json_response, refusal_response
 from ._sessions import Sessions
 from ._streams import CallStream, SessionStream, Source
@@ -254,20 +254,20 @@ class GradioRoutes:
         owner = await self._owner(request)
         exposed = self._named(request)
         named = named_arguments(exposed, _values(await self._body(request)))
-        engine, settings = self.source.engine, self.submitter.settings
+        engine = self.source.engine
         with self.submitter.listeners.place() as place:
             job_id = await self.submission.submit(request, exposed, named, owner, attached=True)
             ended = False
             while not ended and not (place.listener and place.listener.dropped):
-                ended = await wait_for_end(engine, place, request, job_id, settings.prefer_wait_max)
+                ended = await wait_for_end(engine, place, request, job_id, LISTENING_SECONDS)
         messages = JobMessages(exposed, job_id, engine, self.files_url(request))
         with Reader(engine, {job_id: BEGINNING}) as reader:
             for _, page in await reader.read():
                 async for message in messages.of(page):
                     if terminal(message) and message["success"]:
-                        return json_response(orjson.dumps({"data": message["output"]["data"]}))
+                        return json_response(encoded({"data": message["output"]["data"]}))
                     if terminal(message):
-                        return json_response(orjson.dumps(message["output"]), 500)
+                        return json_response(encoded(message["output"]), 500)
         detail = "The job has not ended, or is no longer kept."
         return json_response(orjson.dumps({"error": detail}), 500)
 
@@ -327,8 +327,7 @@ class GradioRoutes:
             raise _unknown("login")
         if is_cross_site(request):
             raise Refused(Problem.of("cross_site", "Only this site may log somebody in."))
-        async with asyncio.timeout(self.submitter.settings.body_timeout):
-            form = await request.post()
+        form = await self.submitter.bodies.form(request)
         name, password = form.get("username"), form.get("password")
         response = None
         if isinstance(name, str) and isinstance(password, str):
@@ -373,7 +372,8 @@ class GradioRoutes:
             return await close_after(request, refusal_response(refused))
         except web.HTTPUnauthorized:
             detail = {"error": "Not authenticated", "auth_message": None}
-            return json_response(orjson.dumps({"detail": detail}), 401)
+            response = json_response(orjson.dumps({"detail": detail}), 401)
+            return await close_after(request, response)
 
 
 def _events(body: bytes) -> web.Response:

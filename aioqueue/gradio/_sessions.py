@@ -52,6 +52,8 @@ class Session:
 
     def cancel(self, job_id: str) -> None:
         """A job is cancelled: tell it at once, whenever the function notices."""
+        if job_id in self.cancelled:
+            return
         self.cancelled.append(job_id)
         for stream in self.streams:
             stream.cancel(job_id)
@@ -94,9 +96,10 @@ class Sessions:
     async def tick(self, now: float) -> None:
         """Forget those without jobs or streams, and the jobs that nobody has asked for in time."""
         for key in list(islice(self._sessions, _LOOKS)):
-            session = self._sessions.pop(key)
+            session = self._sessions[key]
             if not session.streams:
                 await self._forget(session)
+            del self._sessions[key]
             if session.jobs or session.streams or session.pause(now):
                 self._sessions[key] = session  # behind the others: they are next
 

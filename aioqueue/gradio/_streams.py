@@ -22,7 +22,7 @@ from .._stream import Stream
 from ..engines.base import Engine
 from ._catalogue import Exposed
 from ._edits import edits
-from ._messages import JobMessages, Message, estimation, failed, terminal
+from ._messages import JobMessages, Message, encoded, estimation, failed, terminal
 from ._sessions import Session
 
 __all__ = ["CallStream", "SessionStream", "Source"]
@@ -43,7 +43,15 @@ class Source:
 
 
 def _data(message: Message) -> bytes:
-    return b"data: %b\n\n" % orjson.dumps(message)
+    return b"data: %b\n\n" % encoded(message)
+
+
+def _event(kind: bytes, data: Any) -> bytes:
+    return b"event: %b\ndata: %b\n\n" % (kind, encoded(data))
+
+
+def _forgotten(job_id: str) -> Message:
+    return failed(job_id, "The job has ended and is no longer kept.")
 
 
 class SessionStream(Stream):
@@ -106,8 +114,10 @@ class SessionStream(Stream):
     async def news(self) -> bytes:
         """The messages of what has happened since the last write."""
         messages = [message async for message in self._news()]
-        if self.reader.cursors:
+        if self.reader.cursors or messages:
             self._stop_timer()
+        if self.reader.cursors:
+            pass  # there is more to come
         elif self._closing or self.dropped:
             self._session.close(self, asyncio.get_running_loop().time())
             messages.append({"msg": "close_stream", "event_id": None})
@@ -132,6 +142,8 @@ class SessionStream(Stream):
             self._timer = None
 
     async def _news(self) -> AsyncIterator[Message]:
+        # First, so that whatever is read is of a job whose place is told before it.
+        pages = await self.reader.read()
         fresh, self._fresh = self._fresh, []
         for job_id in fresh:
             yield await self._estimation(job_id)
@@ -140,7 +152,7 @@ class SessionStream(Stream):
             if job_id in self._jobs:
                 yield failed(job_id, "Job cancelled")
                 self._told(job_id)
-        for job_id, page in await self.reader.read():
+        for job_id, page in pages:
             messages = self._jobs.get(job_id)
             if messages is None:
                 continue  # it was told to its end by an earlier page
@@ -150,7 +162,7 @@ class SessionStream(Stream):
                     self._told(job_id)
         gone, self.reader.gone = self.reader.gone, []
         for job_id in gone:
-            yield failed(job_id, "The job has ended and is no longer kept.")
+            yield _forgotten(job_id)
             self._told(job_id)
 
     async def _estimation(self, job_id: str) -> Message:
@@ -236,9 +248,12 @@ class CallStream(Stream):
                     kind, data = b"error", message["output"]
                 else:
                     data = message["output"]["data"]
-                events.append(b"event: %b\ndata: %b\n\n" % (kind, orjson.dumps(data)))
+                events.append(_event(kind, data))
                 if terminal(message):
                     self.reader.leave(job_id)
+        gone, self.reader.gone = self.reader.gone, []
+        for job_id in gone:
+            events.append(_event(b"error", _forgotten(job_id)["output"]))
         return b"".join(events)
 
     def close(self) -> None:

@@ -6,10 +6,19 @@ import dataclasses
 import inspect
 import os
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import date, datetime, time
 from enum import Enum
-from typing import Annotated, Any, NewType, get_args, get_origin, is_typeddict
+from typing import (
+    Annotated,
+    Any,
+    NewType,
+    NotRequired,
+    Required,
+    get_args,
+    get_origin,
+    is_typeddict,
+)
 from uuid import UUID
 
 import attrs
@@ -64,8 +73,9 @@ _FILE = {
 
 _COMPONENTS: dict[Any, str] = {str: "Textbox", bool: "Checkbox", int: "Number", float: "Number"}
 
-_DEEP = 8
-"""How far classes within classes are told: one may have itself as a field."""
+_DEEP = 4
+"""How far classes within classes are told: a few that have each other as fields have no end, and
+no size that anybody reads.  Within itself a class is not told again at all."""
 
 
 def is_file(target: Any) -> bool:
@@ -77,7 +87,7 @@ def is_file(target: Any) -> bool:
 def _plain(target: Any) -> Any:
     """A type without what is only written around it."""
     while True:
-        if get_origin(target) is Annotated:
+        if get_origin(target) in (Annotated, Required, NotRequired):
             target = get_args(target)[0]
         elif isinstance(target, NewType):
             target = target.__supertype__
@@ -105,23 +115,34 @@ def _values(target: Any) -> Any:
 
 def _fields(kind: Any) -> Iterator[tuple[str, Any, bool]]:
     """The fields of a class: name, type, and whether a value is needed."""
-    hints = typing.get_type_hints(kind, include_extras=True)
+    try:
+        hints = typing.get_type_hints(kind, include_extras=True)
+    except Exception:  # a result's class may name what is there for a type checker only
+        hints = {}
     if is_typeddict(kind):
-        needed = set(kind.__required_keys__)
+        keys = kind.__required_keys__ | kind.__optional_keys__
+        needed = {name: _is_needed(kind, name, hints.get(name)) for name in hints or sorted(keys)}
     elif attrs.has(kind):
-        needed = {one.name for one in attrs.fields(kind) if one.default is attrs.NOTHING}
+        needed = {one.name: one.default is attrs.NOTHING for one in attrs.fields(kind) if one.init}
     else:
         missing = dataclasses.MISSING
         needed = {
-            one.name
+            one.name: one.default is missing and one.default_factory is missing
             for one in dataclasses.fields(kind)
-            if one.default is missing and one.default_factory is missing
+            if one.init
         }
-    for name, hint in hints.items():
-        yield name, hint, name in needed
+    for name, is_needed in needed.items():
+        yield name, hints.get(name, Any), is_needed
 
 
-def schema_of(target: Any, depth: int = 0) -> dict[str, Any]:
+def _is_needed(kind: Any, name: str, hint: Any) -> bool:
+    """Whether a key must be there; where annotations are texts, the class does not know."""
+    if get_origin(hint) in (Required, NotRequired):
+        return get_origin(hint) is Required
+    return name in kind.__required_keys__
+
+
+def schema_of(target: Any, within: Sequence[Any] = ()) -> dict[str, Any]:
     """A type as a JSON schema (draft 2020-12)."""
     target = _plain(target)
     choices = _choices(target)
@@ -129,52 +150,62 @@ def schema_of(target: Any, depth: int = 0) -> dict[str, Any]:
         texts = {"type": "string"} if all(isinstance(one, str) for one in choices) else {}
         return {"enum": choices, **texts}
     if is_union(target):
-        return {"anyOf": [schema_of(one, depth) for one in get_args(target)]}
+        return {"anyOf": [schema_of(one, within) for one in get_args(target)]}
     if is_file(target):
         return _FILE
     if is_row(target):
-        items = [schema_of(one, depth) for one in get_args(target)]
+        items = [schema_of(one, within) for one in get_args(target)]
         return {"type": "array", "prefixItems": items, "minItems": len(items), "items": False}
     if is_array(target):
-        return {"type": "array", "items": schema_of(_items(target), depth)}
+        return {"type": "array", "items": schema_of(_items(target), within)}
     if is_mapping(target):
-        return {"type": "object", "additionalProperties": schema_of(_values(target), depth)}
+        return {"type": "object", "additionalProperties": schema_of(_values(target), within)}
     if is_class(target):
-        return _class_schema(kind_of(target), depth)
+        return _class_schema(kind_of(target), within)
     return _PLAIN[target][0] if target in _PLAIN else {}
 
 
-def _class_schema(kind: Any, depth: int) -> dict[str, Any]:
+def _is_told(kind: Any, within: Sequence[Any]) -> bool:
+    """Whether the fields of a class are told, which stands within those classes."""
+    return kind not in within and len(within) < _DEEP
+
+
+def _class_schema(kind: Any, within: Sequence[Any]) -> dict[str, Any]:
     schema: dict[str, Any] = {"title": kind.__name__, "type": "object"}
-    if depth < _DEEP:
-        fields = list(_fields(kind))
-        schema["properties"] = {name: schema_of(hint, depth + 1) for name, hint, _ in fields}
+    if _is_told(kind, within):
+        fields, within = list(_fields(kind)), (*within, kind)
+        schema["properties"] = {name: schema_of(hint, within) for name, hint, _ in fields}
         schema["required"] = [name for name, _, needed in fields if needed]
     return schema
 
 
-def python_type(target: Any, depth: int = 0) -> str:
+def python_type(target: Any, within: Sequence[Any] = ()) -> str:
     """A type as somebody who calls it from Python writes it."""
     target = _plain(target)
     choices = _choices(target)
     if choices is not None:
         return f"Literal[{', '.join(map(repr, choices))}]"
     if is_union(target):
-        return " | ".join(dict.fromkeys(python_type(one, depth) for one in get_args(target)))
+        return " | ".join(dict.fromkeys(python_type(one, within) for one in get_args(target)))
     if is_file(target):
         return "filepath"
     if is_row(target):
-        return f"tuple[{', '.join(python_type(one, depth) for one in get_args(target))}]"
+        return f"tuple[{', '.join(python_type(one, within) for one in get_args(target))}]"
     if is_array(target):
-        return f"list[{python_type(_items(target), depth)}]"
+        return f"list[{python_type(_items(target), within)}]"
     if is_mapping(target):
-        return f"dict[str, {python_type(_values(target), depth)}]"
-    if is_class(target) and depth < _DEEP:
-        fields = (
-            f"{name}: {python_type(hint, depth + 1)}" for name, hint, _ in _fields(kind_of(target))
-        )
-        return f"dict({', '.join(fields)})"
+        return f"dict[str, {python_type(_values(target), within)}]"
+    if is_class(target):
+        return _class_type(kind_of(target), within)
     return _PLAIN[target][1] if target in _PLAIN else "Any"
+
+
+def _class_type(kind: Any, within: Sequence[Any]) -> str:
+    if not _is_told(kind, within):
+        return "dict"
+    within = (*within, kind)
+    fields = (f"{name}: {python_type(hint, within)}" for name, hint, _ in _fields(kind))
+    return f"dict({', '.join(fields)})"
 
 
 def component_of(target: Any) -> str:

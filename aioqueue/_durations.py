@@ -54,6 +54,7 @@ class Durations:
         "_drifts",
         "_fresh",
         "_means",
+        "_median",
         "_points",
         "_square",
         "_sum",
@@ -77,6 +78,7 @@ class Durations:
         self._table: Table | None = None
         self._points: dict[int, list[float]] = {}
         self._means: dict[int, list[float]] = {}
+        self._median: float | None = None
         self._fresh = 0.0
 
     def __bool__(self) -> bool:
@@ -89,20 +91,22 @@ class Durations:
         seconds = max(seconds, _SHORTEST)
         self._watch(seconds)
         weight = self._weight_next
+        total = weight * seconds
+        square = total * seconds
         cell = self._bins.setdefault(round(math.log(seconds) / _BIN), [0.0, 0.0])
         cell[0] += weight
-        cell[1] += weight * seconds
+        cell[1] += total
         self._weight += weight
         self._weight_squares += weight * weight
-        self._sum += weight * seconds
-        self._square += weight * seconds * seconds
-        self._cube += weight * seconds * seconds * seconds
+        self._sum += total
+        self._square += square
+        self._cube += square * seconds
         self._weight_next = weight * _GROWTH
         # While there is little history each value counts; later a few per cent of it must be new
         # for the picture to be drawn again.
         self._fresh += weight
         if self._fresh > 0.03 * self._weight or self._weight < weight * 16:
-            self._table = None
+            self._table = self._median = None
             self._points.clear()
             self._means.clear()
             self._fresh = 0.0
@@ -189,7 +193,9 @@ class Durations:
     @property
     def median(self) -> float:
         """The duration that half of the jobs stay under; 0 without history."""
-        return self.points(1)[0]
+        if self._median is None:
+            self._median = self.quantile(0.5)
+        return self._median
 
     def quantile(self, share: float, elapsed: float = 0.0) -> float:
         """The duration that ``share`` (0 to 1) of the jobs stay under; 0 without history.

@@ -53,7 +53,7 @@ class JobState(StrEnum):
     @property
     def terminal(self) -> bool:
         """Whether this is an end: a terminal state never changes."""
-        return self in TERMINAL
+        return self is not JobState.QUEUED and self is not JobState.RUNNING
 
 
 TERMINAL = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED})
@@ -108,7 +108,7 @@ class Event(NamedTuple):
 
 def event_data(job_id: str, kind: str, fields: bytes = b"{}") -> bytes:
     """The JSON object of an event: its type and job, then whatever else it holds."""
-    head = b'{"type":"%b","job":"%b"' % (kind.encode(), job_id.encode())
+    head = f'{{"type":"{kind}","job":"{job_id}"'.encode()
     return head + (b"}" if fields == b"{}" else b"," + fields[1:])
 
 
@@ -139,7 +139,7 @@ class Content(NamedTuple):
 
     def is_told(self, max_bytes: int) -> bool:
         """Whether it may stand in an event; what is no JSON, or large, is fetched by itself."""
-        return self.is_value and self.path is None and len(self.body) <= max_bytes
+        return self.path is None and len(self.body) <= max_bytes and self.is_value
 
     @property
     def file(self) -> dict[str, Any]:

@@ -18,19 +18,19 @@ class Backlog:
 
     def grow(self, record: JobRecord) -> None:
         """A job begins to wait."""
-        self._count(record, 1)
+        self.size += 1
+        self._bytes += len(record.payload)
+        if record.client is not None:
+            self._by_client[record.client] = self._by_client.get(record.client, 0) + 1
 
     def shrink(self, record: JobRecord) -> None:
         """A job stops waiting."""
-        self._count(record, -1)
-
-    def _count(self, record: JobRecord, step: int) -> None:
-        self.size += step
-        self._bytes += step * len(record.payload)
+        self.size -= 1
+        self._bytes -= len(record.payload)
         if record.client is not None:
-            left = self._by_client.pop(record.client, 0) + step
-            if left:
-                self._by_client[record.client] = left
+            self._by_client[record.client] -= 1
+            if not self._by_client[record.client]:
+                del self._by_client[record.client]
 
     def refusal(self, record: JobRecord, waiting: int, limits: AdmissionLimits) -> Enqueued | None:
         """Why one more job can't wait, if it can't; so many of its function's wait already."""

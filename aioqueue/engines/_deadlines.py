@@ -1,7 +1,8 @@
 """When time will ask something of a job: one note each, in a bucket per second.
 
 A heap would keep the note of every short job until its time came, half a minute after the job was
-forgotten.  Here a note is taken back when its job ends.
+forgotten.  Here a note is taken back when its job ends; and a new job, which has mostly ended by the
+next look, is only remembered until then.
 """
 
 from __future__ import annotations
@@ -18,6 +19,11 @@ class Deadlines:
 
     def __init__(self) -> None:
         self._seconds: dict[int, dict[Entry, None]] = {}
+        self._new: dict[Entry, None] = {}  # still to be noted
+
+    def add(self, entry: Entry) -> None:
+        """Note a new entry, when somebody next asks what is due."""
+        self._new[entry] = None
 
     def note(self, entry: Entry) -> None:
         """Look at this entry when its next deadline has passed.
@@ -38,6 +44,7 @@ class Deadlines:
 
     def drop(self, entry: Entry) -> None:
         """Take the note of this entry back, if there is one."""
+        self._new.pop(entry, None)
         if entry.due is None:
             return
         notes = self._seconds[entry.due]
@@ -48,6 +55,9 @@ class Deadlines:
 
     def due(self, now: float) -> Iterator[Entry]:
         """Hand out the entries whose second has come; their notes are gone."""
+        new, self._new = self._new, {}
+        for entry in new:
+            self.note(entry)
         for second in sorted(second for second in self._seconds if second <= now):
             for entry in list(self._seconds.get(second, ())):
                 if entry.due == second:  # and has not ended since this began

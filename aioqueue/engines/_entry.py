@@ -8,7 +8,6 @@ import orjson
 
 from .._errors import Problem
 from .._job import (
-    TERMINAL,
     Content,
     Emission,
     Event,
@@ -25,14 +24,18 @@ __all__ = ["Entry", "Log"]
 
 
 class Log:
-    """The durable events of a job's current attempt: a ring that remembers how far it got."""
+    """The durable events of a job's current attempt: a ring that remembers how far it got.
+
+    An event is kept as a plain tuple of its type and its data, which the garbage collector soon
+    passes over; thousands of ended jobs have nothing else.
+    """
 
     __slots__ = ("_bytes", "_events", "_start", "attempt", "number")
 
     def __init__(self) -> None:
         self.attempt = 1
         self.number = 0
-        self._events: list[Event | None] = []
+        self._events: list[tuple[str, bytes] | None] = []
         self._start = 0  # index of the oldest event that is kept
         self._bytes = 0
 
@@ -48,10 +51,10 @@ class Log:
         self._events = []
         self._start = self._bytes = 0
 
-    def append(self, job_id: str, kind: str, data: bytes) -> None:
+    def append(self, kind: str, data: bytes) -> None:
         """Add an event, whatever the bounds say: see ``trim``."""
         self.number += 1
-        self._events.append(Event(job_id, EventId(self.attempt, self.number), kind, data))
+        self._events.append((kind, data))
         self._bytes += len(data)
 
     def trim(self, retention: Retention) -> None:
@@ -62,7 +65,7 @@ class Log:
             or len(events) - self._start > retention.max_log_events
         ):
             oldest = events[self._start]
-            self._bytes -= len(oldest.data) if oldest else 0
+            self._bytes -= len(oldest[1]) if oldest else 0
             events[self._start] = None
             self._start += 1
         # Moving the rest up now and then keeps dropping one event O(1) on the whole.
@@ -70,24 +73,30 @@ class Log:
             del events[: self._start]
             self._start = 0
 
-    def page(self, after: EventId, progress: bytes | None, ended: bool) -> EventPage:
-        """What stands after an event; the whole log if that place is not in it."""
-        first = self.number - (len(self._events) - self._start) + 1
-        seen = after.number
-        if after.attempt != self.attempt or seen > self.number:
+    def after(self, place: EventId, job_id: str) -> tuple[list[Event], bool]:
+        """What stands after an event, and whether some of it is gone.
+
+        The whole log if that place is not in it.
+        """
+        events, attempt = self._events, self.attempt
+        first = self.number - (len(events) - self._start) + 1
+        seen = place.number
+        if place.attempt != attempt or seen > self.number:
             seen = 0
-        truncated = seen + 1 < first
-        start = self._start if truncated else self._start + seen + 1 - first
-        events = self._events[start:]
-        return EventPage(events, truncated, ended, progress)  # type: ignore[arg-type]
+        number = max(first, seen + 1)
+        kept = [
+            Event(job_id, EventId(attempt, at), *event)
+            for at, event in enumerate(events[self._start + number - first :], number)
+            if event is not None
+        ]
+        return kept, seen + 1 < first
 
 
-class Entry:
-    """One job: what was accepted, and everything that has happened to it since."""
+class Entry(Log):
+    """One job: what was accepted, its log, and everything else that has happened to it since."""
 
     __slots__ = (
         "cancel_reason",
-        "claim",
         "created",
         "dedup",
         "due",
@@ -95,7 +104,6 @@ class Entry:
         "group",
         "key",
         "listened_until",
-        "log",
         "order",
         "outcome",
         "progress",
@@ -107,14 +115,13 @@ class Entry:
     )
 
     def __init__(self, record: JobRecord, sequence: int, now: float) -> None:
+        super().__init__()
         self.record = record
         self.sequence = sequence
         self.created = now
-        self.order: float = 0.0
+        self.order: float = sequence
         self.key: tuple[float, int, Entry] | None = None  # its place in line, while it has one
         self.state = JobState.QUEUED
-        self.log = Log()
-        self.claim: str | None = None
         self.started: float | None = None
         self.finished: float | None = None
         self.cancel_reason: str | None = None
@@ -129,53 +136,56 @@ class Entry:
     @property
     def has_run(self) -> bool:
         """Whether it has ever begun to run: that is the first thing a log says."""
-        return self.log.number > 0
+        return self.number > 0
 
     def notify(self) -> None:
         """Tell whoever watches that the log has grown."""
         for wake in self.watchers:
             wake(self.record.id)
 
-    def start(self, claim: str, now: float, eta: float | None) -> None:
+    def start(self, now: float, eta: float | None) -> None:
         """Begin an attempt, which will likely take ``eta`` seconds."""
         job_id = self.record.id
         if self.has_run:
-            self.log.restart()
-            self.log.append(job_id, "restarted", event_data(job_id, "restarted"))
+            self.restart()
+            self.append("restarted", event_data(job_id, "restarted"))
         self.state = JobState.RUNNING
-        self.claim = claim
         self.started = now
         fields = b'{"eta":null}' if eta is None else b'{"eta":%.3f}' % eta
-        self.log.append(job_id, "started", event_data(job_id, "started", fields))
+        self.append("started", event_data(job_id, "started", fields))
         self.notify()
 
     def give_back(self) -> None:
         """The attempt is over without an end; the job waits again."""
         self.state = JobState.QUEUED
-        self.claim = self.started = self.progress = None
+        self.started = self.progress = None
 
     def say(self, emission: Emission, retention: Retention) -> None:
         """Add what the running function said."""
         if not emission.durable:
             self.progress = emission.fields
             return
-        data = event_data(self.record.id, emission.type, emission.fields)
-        self.log.append(self.record.id, emission.type, data)
-        self.log.trim(retention)
+        self.append(emission.type, event_data(self.record.id, emission.type, emission.fields))
+        self.trim(retention)
 
     def end(self, outcome: Outcome, now: float, retention: Retention) -> None:
         """Reach a terminal state, with its event."""
-        job_id = self.record.id
-        if outcome.state is JobState.CANCELLED and outcome.reason is None:
+        state = outcome.state
+        if state is JobState.CANCELLED and outcome.reason is None:
             outcome = outcome._replace(reason=self.cancel_reason)
         # First, so that a job whose end can't be told has not ended.
         fields = terminal_fields(outcome, retention.max_event_bytes)
-        self.state = outcome.state
+        self.state = state
         self.outcome = outcome
         self.finished = now
         self.listened_until = None
-        self.log.append(job_id, outcome.state, event_data(job_id, outcome.state, fields))
+        self.append(state, event_data(self.record.id, state, fields))
         self.notify()
+
+    def page(self, after: EventId) -> EventPage:
+        """What its log holds after an event."""
+        events, truncated = self.after(after, self.record.id)
+        return EventPage(events, truncated, self.outcome is not None, self.progress)
 
     @property
     def result_size(self) -> int:
@@ -228,8 +238,8 @@ class Entry:
             started=self.started,
             finished=self.finished,
             expires=None if self.finished is None else self.finished + result_ttl,
-            last=self.log.last,
-            cancel_requested=self.cancel_reason is not None and self.state not in TERMINAL,
+            last=self.last,
+            cancel_requested=self.cancel_reason is not None and outcome is None,
             progress=self.progress,
             result=outcome.result if outcome else None,
             error=outcome.error if outcome else None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import deque
 from collections.abc import Sequence
 
 from ._entry import Entry
@@ -17,7 +17,7 @@ class Kept:
     def __init__(self) -> None:
         self.retention = Retention()
         self._jobs: dict[str, Entry] = {}
-        self._ended: OrderedDict[str, Entry] = OrderedDict()  # by the time of their end
+        self._ended: deque[Entry] = deque()  # by the time of their end
         self._keys: dict[tuple[str, str], tuple[str, bytes]] = {}
         self._groups: dict[str, dict[str, None]] = {}
         self._result_bytes = 0
@@ -51,31 +51,32 @@ class Kept:
 
     def end(self, entry: Entry, now: float) -> None:
         """A job has ended: remember it for its time, if it is to be remembered at all."""
-        self._ended[entry.record.id] = entry
-        self._result_bytes += entry.result_size
-        if entry.record.retained:
-            self.evict(now)
-        else:
+        if not entry.record.retained:
             self._forget(entry)
+            return
+        self._ended.append(entry)
+        self._result_bytes += entry.result_size
+        self.evict(now)
 
     def evict(self, now: float) -> None:
         """Forget the oldest ended jobs: those past their time, and those beyond the bounds."""
         kept, ended = self.retention, self._ended
         while ended:
-            entry = next(iter(ended.values()))
-            assert entry.finished is not None
+            oldest = ended[0]
+            assert oldest.finished is not None
             if not (
                 len(ended) > kept.max_results
                 or (self._result_bytes > kept.max_result_bytes and len(ended) > 1)
-                or now >= entry.finished + kept.result_ttl
+                or now >= oldest.finished + kept.result_ttl
             ):
                 break
-            self._forget(entry)
+            ended.popleft()
+            self._result_bytes -= oldest.result_size
+            self._forget(oldest)
 
     def _forget(self, entry: Entry) -> None:
         job_id = entry.record.id
-        del self._ended[job_id], self._jobs[job_id]
-        self._result_bytes -= entry.result_size
+        del self._jobs[job_id]
         if entry.dedup is not None:
             del self._keys[entry.dedup]
         if entry.group is not None:

@@ -40,8 +40,8 @@ class Line:
 
     @property
     def first(self) -> Any:
-        """The entry at the head.  The line must not be empty."""
-        return self._blocks[0][0]
+        """The entry at the head; None in an empty line."""
+        return self._blocks[0][0] if self._blocks else None
 
     @property
     def last(self) -> Any:

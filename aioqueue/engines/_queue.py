@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 from .._durations import Durations
 from .._job import (
+    Attempt,
     Claim,
     Demand,
     JobRecord,
@@ -19,18 +19,22 @@ from .._job import (
 from ._entry import Entry
 from ._line import Line
 
-__all__ = ["Queue"]
+__all__ = ["Queue", "Slot"]
 
 
-class Slot(NamedTuple):
-    """A running slot, and what holds it."""
+class Slot:
+    """A running slot, and the jobs of its claim that have not ended."""
 
-    claim: Claim
-    started: float
-    kept: bool = False
-    """Whether only a release frees it: its jobs have ended for their clients, its work goes on."""
-    measured: bool = False
-    """Whether the time until that release is how long the function takes."""
+    __slots__ = ("claim", "entries", "kept", "measured", "started")
+
+    def __init__(self, claim: Claim, entries: dict[str, Entry], started: float) -> None:
+        self.claim = claim
+        self.entries = entries
+        self.started = started
+        self.kept = False
+        """Whether only a release frees it: its jobs have ended for their clients, its work not."""
+        self.measured = False
+        """Whether the time until that release is how long the function takes."""
 
 
 class Queue:
@@ -45,6 +49,8 @@ class Queue:
         self.slots: dict[str, Slot] = {}
         self.durations: dict[str, Durations] = {}
         self._policy = policy
+        self._is_fair = policy.order is Order.FAIR
+        self._is_plain = policy.order is Order.ARRIVAL
         self._numbers = 0  # how many slots have had a number
         self._freed: list[int] = []  # and which of these are free: a heap
         self._lines: dict[tuple[str, str | None], Line] = {}  # by function and node
@@ -69,25 +75,21 @@ class Queue:
 
     def starts_at_once(self, record: JobRecord) -> bool:
         """Whether a job that joined now would not wait: nobody is before it, a slot is free."""
-        return not self.in_line and self.has_slot and not self._at_cap(record)
+        return not self.in_line and self.has_slot and not self._at_cap(record.client)
 
-    def _at_cap(self, record: JobRecord) -> bool:
+    def _at_cap(self, client: str | None) -> bool:
         cap = self._policy.max_running_per_client
-        return (
-            cap is not None
-            and record.client is not None
-            and self._admitted.get(record.client, 0) >= cap
-        )
+        return cap is not None and client is not None and self._admitted.get(client, 0) >= cap
 
     # Joining and leaving
 
     def enter(self, entry: Entry) -> None:
         """A job begins to wait: its order is fixed now."""
+        client = entry.record.client
         entry.order = self._order(entry)
         self._count(entry, 1)
-        if self._at_cap(entry.record):
-            assert entry.record.client is not None
-            held = self._held.setdefault(entry.record.client, Line())
+        if client is not None and self._at_cap(client):
+            held = self._held.setdefault(client, Line())
             held.add((entry.order, entry.sequence, entry))
         else:
             self._join(entry)
@@ -154,7 +156,7 @@ class Queue:
         """Keep the counts of what waits, and the turns that a fair order gives out."""
         record = entry.record
         self._waiting[record.function] = self._waiting.get(record.function, 0) + step
-        if self._policy.order is not Order.FAIR or record.client is None:
+        if not self._is_fair or record.client is None:
             return
         turns = self._turns.setdefault(record.client, Line())
         if step > 0:
@@ -166,7 +168,7 @@ class Queue:
 
     def _order(self, entry: Entry) -> float:
         record = entry.record
-        if self._policy.order is Order.ARRIVAL:
+        if self._is_plain:
             return entry.sequence
         if self._policy.order is Order.PRIORITY:
             return entry.created - record.priority * self._policy.priority_step
@@ -180,10 +182,11 @@ class Queue:
         """The first in line among the functions that this worker runs."""
         best = None
         for (function, node), line in self._lines.items():
-            if line and function in demands and (node is None or node == worker):
-                first = line.first
-                if best is None or first < best:
-                    best = first
+            first = line.first
+            if first is None or (best is not None and best < first):
+                continue
+            if function in demands and (node is None or node == worker):
+                best = first
         return None if best is None else best[2]
 
     def mates(self, head: Entry, worker: str, count: int) -> Sequence[Entry]:
@@ -203,7 +206,7 @@ class Queue:
 
     def ahead_of(self, newcomer: Entry) -> dict[str, int] | None:
         """The same for a job that has not joined; None if it would be held beside the line."""
-        if self._at_cap(newcomer.record):
+        if self._at_cap(newcomer.record.client):
             return None
         return self._before((self._order(newcomer), newcomer.sequence))
 
@@ -217,37 +220,33 @@ class Queue:
 
     # Slots
 
-    def number_slot(self) -> int:
-        """A number for the next claim: the lowest that no claim has."""
+    def take_slot(self, name: str, batch: Sequence[Entry], now: float) -> Claim:
+        """These jobs begin to run, as a claim of this name.
+
+        Its number is the lowest that no claim has.
+        """
+        self._turn = max(self._turn, batch[0].order)
         if self._freed:
-            return heapq.heappop(self._freed)
-        self._numbers += 1
-        return self._numbers - 1
-
-    def take_slot(self, claim: Claim, order: float, now: float) -> None:
-        """A claim begins to run; ``order`` is that of its head."""
-        self._turn = max(self._turn, order)
-        self.slots[claim.id] = Slot(claim, now)
-
-    def keep_slot(self, claim: Claim, measured: bool) -> None:
-        """The slot stays taken until it is released, whatever its jobs do."""
-        self.slots[claim.id] = self.slots[claim.id]._replace(kept=True, measured=measured)
-
-    def keeps(self, claim: Claim) -> bool:
-        """Whether this claim's slot waits for its release."""
-        return self.slots[claim.id].kept
+            number = heapq.heappop(self._freed)
+        else:
+            number, self._numbers = self._numbers, self._numbers + 1
+        attempts = tuple([Attempt(entry.record, entry.attempt) for entry in batch])
+        claim = Claim(name, self.name, batch[0].record.function, attempts, number)
+        self.slots[name] = Slot(claim, {entry.record.id: entry for entry in batch}, now)
+        return claim
 
     def free_slot(self, claim: Claim) -> None:
         """A claim has ended, and so has its work."""
         del self.slots[claim.id]
         heapq.heappush(self._freed, claim.slot)
 
-    def measure(self, claim: Claim, now: float) -> None:
+    def measure(self, slot: Slot, now: float) -> None:
         """Remember how long a claim's work took."""
-        durations = self.durations.get(claim.function)
+        function = slot.claim.function
+        durations = self.durations.get(function)
         if durations is None:
-            durations = self.durations[claim.function] = Durations()
-        durations.add(now - self.slots[claim.id].started)
+            durations = self.durations[function] = Durations()
+        durations.add(now - slot.started)
 
     def stats(self) -> QueueStats:
         """The counts, as they are now."""

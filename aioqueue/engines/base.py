@@ -263,8 +263,11 @@ class Engine(Protocol):
 
     async def settle(
         self, claim: Claim, outcomes: Sequence[Outcome], *, keep: bool = False
-    ) -> None:
+    ) -> bool:
         """End jobs of a claim.  Its slot is free when all have ended, unless ``keep``.
+
+        Answers whether it is free now and somebody waits in line, so that whoever settles claims
+        again; False is the end of it.
 
         Args:
             claim: the claim that holds them.

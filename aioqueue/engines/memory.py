@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from .._errors import ClaimLost
 from .._job import (
-    TERMINAL,
     AdmissionLimits,
-    Attempt,
     Claim,
     Demand,
     Emission,
@@ -30,7 +28,7 @@ from ._backlog import Backlog
 from ._deadlines import Deadlines
 from ._entry import Entry
 from ._kept import Kept
-from ._queue import Queue
+from ._queue import Queue, Slot
 from .base import (
     LISTENING_SECONDS,
     Beat,
@@ -64,7 +62,6 @@ class MemoryEngine:
     def __init__(self, clock: Callable[[], float] | None = None) -> None:
         self._clock = clock or steady_clock()
         self._queues: dict[str, Queue] = {}
-        self._claims: dict[str, Queue] = {}
         self._jobs = Kept()
         self._backlog = Backlog()
         self._deadlines = Deadlines()
@@ -81,7 +78,7 @@ class MemoryEngine:
     async def close(self) -> None:
         """Forget everything."""
         self._wake()
-        self._queues, self._claims = {}, {}
+        self._queues = {}
         self._jobs, self._backlog, self._deadlines = Kept(), Backlog(), Deadlines()
         self._ready, self._cancelled = {}, {}
 
@@ -117,7 +114,7 @@ class MemoryEngine:
         self._jobs.add(entry, dedup, group)
         self._backlog.grow(record)
         queue.enter(entry)
-        self._deadlines.note(entry)
+        self._deadlines.add(entry)
         self._ready[queue.name] = None
         return Enqueued("accepted", record.id, self._backlog.size, limits.max_size)
 
@@ -133,7 +130,7 @@ class MemoryEngine:
         entry = self._jobs.get(job_id)
         if entry is None:
             return None
-        return entry.log.page(after, entry.progress, entry.state in TERMINAL)
+        return entry.page(after)
 
     def watch(self, job_id: str, wake: Callable[[str], None]) -> None:
         """Call ``wake(job_id)`` whenever the job's log has grown."""
@@ -229,11 +226,14 @@ class MemoryEngine:
 
     def _overdue(self, entry: Entry, now: float) -> bool:
         """End a job whose time is over.  Answers whether it has ended."""
+        deadline = entry.next_deadline()
+        if deadline is None or now < deadline:
+            return False
         if entry.unheard(now):
             self._cancel(entry, "disconnect")
         elif entry.waited_too_long(now):
             self._end_waiting(entry, entry.queue_timeout_outcome())
-        return entry.state in TERMINAL
+        return entry.outcome is not None
 
     # Workers
 
@@ -268,18 +268,13 @@ class MemoryEngine:
     def _start(self, queue: Queue, batch: Sequence[Entry], now: float) -> Claim:
         """Put these jobs into one running slot."""
         self._sequence += 1
-        name, function = str(self._sequence), batch[0].record.function
-        durations = queue.durations.get(function)
-        eta = durations.median if durations else None
+        durations = queue.durations.get(batch[0].record.function)
+        eta = None if durations is None else durations.median
         for entry in batch:
             queue.step_out(entry)
             self._backlog.shrink(entry.record)
-            entry.start(name, now, eta)
-        attempts = tuple(Attempt(entry.record, entry.log.attempt) for entry in batch)
-        claim = Claim(name, queue.name, function, attempts, queue.number_slot())
-        queue.take_slot(claim, batch[0].order, now)
-        self._claims[name] = queue
-        return claim
+            entry.start(now, eta)
+        return queue.take_slot(str(self._sequence), batch, now)
 
     async def wait_work(self, worker: str, timeout: float) -> Work:
         """Wait for a hint that there is something to do."""
@@ -306,73 +301,67 @@ class MemoryEngine:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    def _holder(self, claim: Claim) -> Queue:
-        """The queue whose slot a claim holds."""
-        queue = self._claims.get(claim.id)
-        if queue is None:
+    def _held(self, claim: Claim, job_ids: Iterable[str] = ()) -> tuple[Queue, Slot]:
+        """The slot that a claim holds, in which these jobs have not ended."""
+        queue = self._queues.get(claim.queue)
+        slot = None if queue is None else queue.slots.get(claim.id)
+        if queue is None or slot is None:
             raise ClaimLost(f"claim {claim.id} is not held any more")
-        return queue
-
-    def _held(self, claim: Claim, job_id: str) -> Entry | None:
-        """A job of a claim, unless it has ended or is another claim's by now."""
-        entry = self._jobs.get(job_id)
-        if entry is None or entry.claim != claim.id or entry.state is not JobState.RUNNING:
-            return None
-        return entry
-
-    def _require(self, claim: Claim, job_id: str) -> Entry:
-        entry = self._held(claim, job_id)
-        if entry is None:
-            raise ClaimLost(f"claim {claim.id} does not hold this job any more")
-        return entry
+        for job_id in job_ids:
+            if job_id not in slot.entries:
+                raise ClaimLost(f"claim {claim.id} does not hold this job any more")
+        return queue, slot
 
     async def emit(self, claim: Claim, job_id: str, emissions: Sequence[Emission]) -> None:
         """Append what a running job says."""
-        entry = self._require(claim, job_id)
+        _, slot = self._held(claim, (job_id,))
+        entry = slot.entries[job_id]
         for emission in emissions:
             entry.say(emission, self._jobs.retention)
         entry.notify()
 
     async def settle(
         self, claim: Claim, outcomes: Sequence[Outcome], *, keep: bool = False
-    ) -> None:
+    ) -> bool:
         """End jobs of a claim."""
-        queue, now = self._holder(claim), self._clock()
-        entries = [self._require(claim, outcome.job_id) for outcome in outcomes]
-        for entry, outcome in zip(entries, outcomes, strict=True):
+        queue, slot = self._held(claim, [outcome.job_id for outcome in outcomes])
+        now, measured = self._clock(), False
+        for outcome in outcomes:
+            entry = slot.entries[outcome.job_id]
             self._end(entry, outcome, now)
+            del slot.entries[outcome.job_id]
             queue.finish(entry)
-        # What was cut short by a cancel says nothing about how long the function takes.
-        measured = any(outcome.state is not JobState.CANCELLED for outcome in outcomes)
+            # What was cut short by a cancel says nothing about how long the function takes.
+            measured = measured or outcome.state is not JobState.CANCELLED
         if keep:
-            queue.keep_slot(claim, measured)
-        if queue.keeps(claim) or any(self._held(claim, job.record.id) for job in claim.attempts):
+            slot.kept, slot.measured = True, measured
+        if slot.kept or slot.entries:
             self._hint(queue)  # a job that was held beside the line may have joined it
-            return
+            return False
         if measured:
-            queue.measure(claim, now)
-        self._free(claim)
+            queue.measure(slot, now)
+        return self._free(queue, claim)
 
     async def release(self, claim: Claim) -> None:
         """Free the slot; jobs that have not ended go back to their place in line."""
-        queue = self._holder(claim)
-        for attempt in claim.attempts:
-            entry = self._held(claim, attempt.record.id)
-            if entry is None:
-                continue
+        queue, slot = self._held(claim)
+        for entry in slot.entries.values():
             entry.give_back()
             self._backlog.grow(entry.record)
             queue.come_back(entry)
             if entry.cancel_reason:
                 self._cancel(entry, entry.cancel_reason)
-        if queue.slots[claim.id].measured:
-            queue.measure(claim, self._clock())
-        self._free(claim)
+        if slot.measured:
+            queue.measure(slot, self._clock())
+        self._free(queue, claim)
 
-    def _free(self, claim: Claim) -> None:
-        queue = self._claims.pop(claim.id)
+    def _free(self, queue: Queue, claim: Claim) -> bool:
+        """A slot is free.  Answers whether somebody waits for it."""
         queue.free_slot(claim)
+        if not queue.in_line:
+            return False
         self._ready[queue.name] = None
+        return True
 
     def heartbeat(self, worker: str, claims: Sequence[str]) -> Beat:
         """Claims live as long as this process does; only cancels are repeated."""
@@ -380,15 +369,12 @@ class MemoryEngine:
         cancelled: list[str] = []
         for name in claims:
             # A thread asks, so a claim may end between two looks: one look each.
-            queue = self._claims.get(name)
-            slot = None if queue is None else queue.slots.get(name)
-            if slot is None:
+            slots = [slot for queue in self._queues.values() if (slot := queue.slots.get(name))]
+            if not slots:
                 lost.append(name)
-                continue
-            for attempt in slot.claim.attempts:
-                entry = self._held(slot.claim, attempt.record.id)
-                if entry is not None and entry.cancel_reason:
-                    cancelled.append(attempt.record.id)
+            for slot in slots:
+                entries = list(slot.entries.values())
+                cancelled += [entry.record.id for entry in entries if entry.cancel_reason]
         return Beat(lost, cancelled)
 
     async def set_limit(self, queue: str, limit: int | None) -> None:

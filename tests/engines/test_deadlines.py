@@ -118,7 +118,7 @@ def test_next_deadline(queue_timeout: float | None) -> None:
     """The next deadline is the nearer one; once it runs only the listeners' counts, then none."""
     entry = entry_of(0.0, queue_timeout, grace=5.0)
     assert entry.next_deadline() == min(5.0, queue_timeout or 5.0)
-    entry.start("claim", 1.0, None)
+    entry.start(1.0, None)
     assert entry.next_deadline() == 5.0
     entry.end(Outcome("1", JobState.SUCCEEDED), 2.0, Retention())
 

@@ -191,19 +191,15 @@ class Active:
         """Whether a job of the claim has not ended."""
         return job_id in self._open
 
-    def start(self) -> Coroutine[Any, Any, None]:
-        """Start the function.  Answers what runs it to its end, and settles its jobs."""
+    def start(self) -> Callable[[], Awaitable[Ended]]:
+        """Start the function.  Answers what waits for its end, which is to ``finish`` this."""
         records = [attempt.record for attempt in self.claim.attempts]
         try:
             call = self.function.call(records, self.job, self._locals)
-            end = self.executor.start(call, self.job, self._context, self._limit_time)
+            return self.executor.start(call, self.job, self._context, self._limit_time)
         except Exception as error:  # it could not begin; what it raises itself is in its end
             self.executor.let_go(self.job)
-            return self.finish(Ended(error=error))
-        return self._run(end)
-
-    async def _run(self, end: Callable[[], Awaitable[Ended]]) -> None:
-        await self.finish(await end())
+            return partial(_over, Ended(error=error))
 
     def _limit_time(self) -> None:
         limit = self.function.time_limit
@@ -215,45 +211,63 @@ class Active:
         self.executor.interrupt(self.job)
         self.give_up(lambda job_id: timed_out(job_id, limit))
 
-    async def finish(self, ended: Ended) -> None:
-        """The work has really ended, and so do the jobs that have not before."""
+    async def finish(self, ended: Ended) -> bool:
+        """The work has really ended, and so do the jobs that have not before.
+
+        Answers whether somebody may wait for the slot.
+        """
         self._finishing = True
         for timer in self._timers:
             timer.cancel()
-        await self.given_up()
-        await self._outbox.close()
+        if self._ending:
+            await self.given_up()
+        if self._outbox.is_silent:
+            self._outbox.discard()
+        else:
+            await self._outbox.close()
+        is_waited_for = True
         try:
             if self._giving_up:
                 await self._around.engine.release(self.claim)
             else:
-                await self._settle(ended)
+                is_waited_for = await self._settle(ended)
         except ClaimLost:
             logger.warning(
                 "%s: a job was taken from this process while it ran", self.claim.function
             )
-        await self._have_ended(list(self._open))
+        await self._have_ended()
+        return is_waited_for
 
-    async def _settle(self, ended: Ended) -> None:
-        engine = self._around.engine
+    async def _settle(self, ended: Ended) -> bool:
+        around, name = self._around, self.claim.function
         if ended.streamed:
-            if isinstance(self.job, Batch):
-                ended = Ended([await self._outputs(job) for job in self.job.jobs], None, True)
-            else:
-                ended = Ended(await self._outputs(self.job))
-        name, limit = self.claim.function, self._around.max_result_bytes
+            ended = await self._streamed()
         try:
-            outcomes = outcomes_of(self.job, name, ended, limit, self._around.content_of)
+            outcomes = outcomes_of(
+                self.job, name, ended, around.max_result_bytes, around.content_of
+            )
         except Exception as error:  # of a value's own methods, or an exception's
             outcomes = [unexplained(job_id, name, error) for job_id in self._open]
-        outcomes = [await self._kept(one) for one in outcomes if one.job_id in self._open]
+        kept = []
+        for one in outcomes:
+            if one.job_id in self._open:
+                is_on_disk = one.result is not None and one.result.path is not None
+                kept.append(await self._kept(one) if is_on_disk else one)
         try:
-            await engine.settle(self.claim, outcomes)
+            return await around.engine.settle(self.claim, kept)
         except ClaimLost:
-            for one in outcomes:
-                self._around.spool.let_go(one.job_id)
+            for one in kept:
+                around.spool.let_go(one.job_id)
             raise
         except Exception as error:
-            await self._settle_anyway([one.job_id for one in outcomes], error)
+            await self._settle_anyway([one.job_id for one in kept], error)
+            return True
+
+    async def _streamed(self) -> Ended:
+        """The end of a generator: what it has said is its value."""
+        if isinstance(self.job, Batch):
+            return Ended([await self._outputs(job) for job in self.job.jobs], None, True)
+        return Ended(await self._outputs(self.job))
 
     async def _settle_anyway(self, job_ids: Sequence[str], error: Exception) -> None:
         """The engine can't store how jobs ended: they fail, and don't hold their slot for good."""
@@ -268,8 +282,7 @@ class Active:
     async def _kept(self, outcome: Outcome) -> Outcome:
         """An outcome whose file is there and, if it is one of ours, stays as long as the result."""
         content, spool = outcome.result, self._around.spool
-        if content is None or content.path is None:
-            return outcome
+        assert content is not None
         try:
             if content.is_file:
                 within = spool.folder(outcome.job_id).parent
@@ -286,9 +299,10 @@ class Active:
     async def _outputs(self, job: Job) -> Content:
         return await outputs(self._around.engine, job.id, output_count(job))
 
-    async def _have_ended(self, job_ids: Sequence[str]) -> None:
-        for job_id in job_ids:
-            self._open.pop(job_id, None)
+    async def _have_ended(self) -> None:
+        """Tell that all jobs have ended that were still open."""
+        ended, self._open = self._open, {}
+        for job_id in ended:
             await self._around.ended(job_id)
 
     # Ending it early
@@ -336,7 +350,7 @@ class Active:
             await self._around.engine.settle(self.claim, outcomes, keep=True)
         except ClaimLost:
             logger.debug("a job ended while it was given up")
-        await self._have_ended([one.job_id for one in outcomes])
+        await self._have_ended()
 
     def _spawn(self, ending: Coroutine[Any, Any, None]) -> None:
         self._ending.append(self._around.spawn(ending, copy_context()))
@@ -345,6 +359,11 @@ class Active:
         """Wait until those of its jobs have ended that were to end before the work does."""
         if self._ending:
             await asyncio.wait(self._ending)
+
+
+async def _over(ended: Ended) -> Ended:
+    """The end of what could not begin."""
+    return ended
 
 
 def _cancelled(job_id: str) -> Outcome:

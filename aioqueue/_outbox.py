@@ -226,10 +226,15 @@ class Outbox:
         except Exception:
             logger.exception("what a job said could not be stored")
 
+    @property
+    def is_silent(self) -> bool:
+        """Whether nothing is on its way."""
+        return not (self._said or self._dropped or self._progress or self._sender)
+
     async def close(self) -> None:
         """Hand over the rest, and take nothing more."""
         self._due = True
-        if self._said or self._dropped or self._progress or self._sender is not None:
+        if not self.is_silent:
             await self.flush()
         self.discard()
 

@@ -286,20 +286,21 @@ class Scheduler:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def _run(self, active: Active, work: Coroutine[Any, Any, None]) -> None:
+    async def _run(self, active: Active, end: Callable[[], Awaitable[Ended]]) -> None:
+        """Wait for the end of a claim's work, and settle it."""
+        is_waited_for = True
         try:
-            await work
+            is_waited_for = await active.finish(await end())
         finally:
-            await self._after(active)
+            await self._after(active, is_waited_for)
 
     async def finish_gated(self, active: Active, ended: Ended) -> None:
         """A gated request has been answered by its own handler."""
         active.executor.let_go(active.job)
-        await active.finish(ended)
-        await self._after(active)
+        await self._after(active, await active.finish(ended))
 
-    async def _after(self, active: Active) -> None:
-        """A place is free: for the queues that wait for one, in turn.
+    async def _after(self, active: Active, is_waited_for: bool) -> None:
+        """A place is free: for the queues that wait for one, in turn, and for whom has its slot.
 
         One that gets it and wants another waits again, behind the others.
         """
@@ -313,7 +314,8 @@ class Scheduler:
             other = next(iter(blocked))
             del blocked[other]
             await self.dispatch(other)
-        await self.dispatch(active.claim.queue)
+        if is_waited_for:
+            await self.dispatch(active.claim.queue)
 
     async def _ended(self, job_id: str) -> None:
         """A job has ended, however."""
@@ -327,9 +329,9 @@ class Scheduler:
 
     def clear(self, job_id: str) -> None:
         """Let a job's files go, unless it waits, is worked on, or has one of them as its result."""
-        if job_id in self._locals or job_id in self._active:
+        if not self._spool.is_removable(job_id):
             return
-        if self._spool.is_removable(job_id):
+        if job_id not in self._locals and job_id not in self._active:
             self._spawn(self._spool.remove(job_id), self._context.copy())
 
     # The end

@@ -29,6 +29,7 @@ from aioqueue._job import (
 from aioqueue._outbox import OutboxBounds
 from aioqueue._outcomes import ContentOf, content_of
 from aioqueue._running import Job
+from aioqueue.engines._queue import Queue
 from aioqueue.engines.base import Retention
 from aioqueue.engines.memory import MemoryEngine
 from tests.clock import ManualClock
@@ -69,9 +70,9 @@ class CountingEngine(MemoryEngine):
 
     freed: Callable[[], None]
 
-    def _free(self, claim: Claim) -> None:
-        super()._free(claim)
+    def _free(self, queue: Queue, claim: Claim) -> bool:
         self.freed()
+        return super()._free(queue, claim)
 
 
 class Threadlike(LoopExecutor):
@@ -169,7 +170,12 @@ class Play:
         )
         locals = [Local(copy_context(), None) for _ in jobs]
         self.active = Active(claim, self, self.executor, locals, copy_context(), around)
-        self.run = self.spawn(self.active.start(), copy_context())
+        end = self.active.start()
+
+        async def run() -> None:
+            await self.active.finish(await end())
+
+        self.run = self.spawn(run(), copy_context())
 
     async def happen(self, what: str) -> None:
         """Let something happen, in this step of the loop."""

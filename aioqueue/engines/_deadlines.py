@@ -1,8 +1,8 @@
 """When time will ask something of a job: one note each, in a bucket per second.
 
 A heap would keep the note of every short job until its time came, half a minute after the job was
-forgotten.  Here a note is taken back when its job ends; and a new job, which has mostly ended by the
-next look, is only remembered until then.
+forgotten.  Here a note is taken back when its job ends; and a new job, which has mostly ended by
+the next look, is only remembered until then.
 """
 
 from __future__ import annotations

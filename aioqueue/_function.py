@@ -188,28 +188,27 @@ class QueuedFunction(_Submittable[P, R]):
         """Disconnect from one that shuts down."""
         self._doors.pop(app, None)
 
-    def _door(self, app: web.Application | None) -> Door:
-        """The queue of an app; for a call from code, of the only one, or of the job around it."""
-        if app is not None:
-            door = self._doors.get(app)
-        else:
-            job = CURRENT.get(None)
-            doors = list(self._doors.values())
-            if len(doors) > 1:
-                doors = [door for door in doors if job is not None and door.serves(job.app)]
-                if not doors:
-                    raise ConfigurationError(
-                        f"{self.name} has a queue in several apps here: only a job of one of them "
-                        "can submit to it."
-                    )
-            door = doors[0] if doors else None
-        if door is None:
-            raise ConfigurationError(
-                f"{self.name} has no queue here: call aioqueue.setup(app) on the root application "
-                f"before it starts, and give {self.name} a route or name it in "
-                f"setup(app, functions=[{self.name}])."
-            )
-        return door
+    def _door(self) -> Door:
+        """For a call from code: the queue of the only app, or of that of the job around it."""
+        job = CURRENT.get(None)
+        doors = list(self._doors.values())
+        if len(doors) > 1:
+            doors = [door for door in doors if job is not None and door.serves(job.app)]
+            if not doors:
+                raise ConfigurationError(
+                    f"{self.name} has a queue in several apps here: only a job of one of them "
+                    "can submit to it."
+                )
+        if not doors:
+            raise self._no_queue()
+        return doors[0]
+
+    def _no_queue(self) -> ConfigurationError:
+        return ConfigurationError(
+            f"{self.name} has no queue here: call aioqueue.setup(app) on the root application "
+            f"before it starts, and give {self.name} a route or name it in "
+            f"setup(app, functions=[{self.name}])."
+        )
 
     # A handler
 
@@ -231,7 +230,10 @@ class QueuedFunction(_Submittable[P, R]):
                 f"{self.name} is queued: use `await {self.name}.submit(…)`, or "
                 f"`{self.name}.__wrapped__(…)` to call it past its queue."
             )
-        return self._door(request.match_info.apps[0]).answer(request, subject)
+        door = self._doors.get(request.match_info.apps[0])
+        if door is None:
+            raise self._no_queue()
+        return door.answer(request, subject)
 
     @overload
     def __get__(self, instance: None, owner: type | None = None) -> QueuedFunction[P, R]: ...
@@ -257,7 +259,7 @@ class QueuedFunction(_Submittable[P, R]):
             if not args:
                 raise TypeError(f"{self.name} is a method: submit it on its object.")
             subject, *args = args
-        arguments, door = self.signature.bound(args, kwargs), self._door(None)
+        arguments, door = self.signature.bound(args, kwargs), self._door()
         job_id = await door.submit(arguments, subject, options)
         return JobHandle(door, job_id, self.signature.returns)
 

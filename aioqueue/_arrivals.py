@@ -34,8 +34,8 @@ class Arrivals:
     """
 
     def __init__(self, spool: Spool, job_id: str, *, fingerprints: bool = False) -> None:
+        self.job_id = job_id
         self._spool = spool
-        self._job_id = job_id
         self._fingerprints = fingerprints
         self._count = 0
         self.digests: dict[Path, bytes] = {}
@@ -51,14 +51,14 @@ class Arrivals:
         # Nor one that a client can guess: a function may use the client's names beside it.
         self._count += 1
         name = f"upload-{self._count}-{secrets.token_hex(4)}"
-        return self._spool.folder(self._job_id) / name
+        return self._spool.folder(self.job_id) / name
 
     def open(self, name: str | None, content_type: str | None) -> Arrival:
         """A file that begins to arrive, with what its client says of it."""
         kind = encodable(content_type or ANY_BYTES)
         upload = Upload(base_name(name or ""), kind, 0, self._path())
         digests = self.digests if self._fingerprints else None
-        return Arrival(upload, self._spool, self._job_id, digests)
+        return Arrival(upload, self._spool, self.job_id, digests)
 
     async def adopt(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """The arguments of a call; files that are somewhere already have a place here, too.
@@ -78,7 +78,7 @@ class Arrivals:
         if not isinstance(upload, Upload):
             return upload
         size = (await self._spool.in_thread(os.stat, upload.path)).st_size
-        self._spool.take(self._job_id, size)
+        self._spool.take(self.job_id, size)
         path = await self._spool.in_thread(link, upload.path, self._path())
         return attrs.evolve(upload, size=size, path=path)
 

@@ -20,7 +20,7 @@ from ._job import JobRecord
 from ._listeners import Listener, Listeners, Place
 from ._problems import refusal_response
 from ._registry import Registered
-from ._request_hooks import metadata_of, owner_of, standing_of
+from ._request_hooks import standing_of
 from ._running import CURRENT
 from ._scheduler import Scheduler
 from ._submit import Submitter, close_after, new_job_id
@@ -87,11 +87,7 @@ class Gate:
         Raises:
             Refused: there is no room, or the server shuts down.
         """
-        owner, metadata = None, None
-        if function.function is not None:  # a middleware's requests are nobody's
-            owner = await owner_of(self.submitter.settings, request)
-            metadata = await metadata_of(self.submitter.settings, function, request)
-        client, priority = await standing_of(function, request)
+        standing = await standing_of(self.submitter.settings, function, request)
         gate: asyncio.Future[Active | None] = asyncio.get_running_loop().create_future()
         local = Local(copy_context(), request.app, gate=gate)
         record = JobRecord(
@@ -99,10 +95,10 @@ class Gate:
             function=function.name,
             queue=function.queue,
             node=self.scheduler.node,
-            owner=owner,
-            client=client,
-            priority=priority,
-            metadata=metadata,
+            owner=standing.owner,
+            client=standing.client,
+            priority=standing.priority,
+            metadata=standing.metadata,
             queue_timeout=function.queue_timeout,
             retained=False,
         )

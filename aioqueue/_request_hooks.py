@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 from aiohttp import web
@@ -16,9 +16,20 @@ from ._errors import Problem, Refused
 from ._registry import Registered
 from ._settings import Settings
 
-__all__ = ["metadata_of", "owner_of", "owner_text", "standing_of"]
+__all__ = ["Standing", "owner_of", "owner_text", "standing_of"]
 
 logger = logging.getLogger("aioqueue")
+
+
+class Standing(NamedTuple):
+    """What the app's hooks say of a request."""
+
+    owner: str | None
+    client: str | None
+    """Whose turn its job takes."""
+    priority: float
+    metadata: bytes | None
+    """What the app wants to keep with the job, as JSON."""
 
 
 async def _ask(hook: Callable[[Any], Any], request: web.Request) -> Any:
@@ -52,36 +63,33 @@ async def owner_of(settings: Settings, request: web.Request) -> str | None:
     return None if hook is None else owner_text(await _ask(hook, request))
 
 
-async def metadata_of(
-    settings: Settings, function: Registered, request: web.Request
-) -> bytes | None:
-    """What the app wants to keep with the request's job, as JSON.
+async def standing_of(settings: Settings, function: Registered, request: web.Request) -> Standing:
+    """What the hooks say of a request to a function; one to a middleware's gate is nobody's.
 
     Raises:
-        Refused: the hook failed, or what it says has no JSON form.
+        Refused: a hook failed, or gave back what can't be taken.
     """
-    hook = function.options.metadata or settings.metadata
-    if hook is None:
-        return None
-    value = await _ask(hook, request)
-    try:
-        return None if value is None else compact(orjson.dumps(value))
-    except TypeError as error:
-        logger.error("the metadata hook %r returned no JSON: %s", hook, error)
-        raise Refused(Problem.of("internal_error", "The server made a mistake.")) from None
-
-
-async def standing_of(function: Registered, request: web.Request) -> tuple[str | None, float]:
-    """Whose turn the request's job takes, and its priority, as the app's hooks say.
-
-    Raises:
-        Refused: a hook failed.
-    """
-    hook, priority = function.client_key, function.priority
-    client = None if hook is None else owner_text(await _ask(hook, request))
+    owner = client = metadata = None
+    if function.function is not None:
+        if settings.owner is not None:
+            owner = await owner_of(settings, request)
+        hook = function.options.metadata or settings.metadata
+        if hook is not None:
+            metadata = _json_of(hook, await _ask(hook, request))
+    if function.client_key is not None:
+        client = owner_text(await _ask(function.client_key, request))
+    priority = function.priority
     if callable(priority):
         priority = await _ask(priority, request)
         if not is_priority(priority):
             logger.error("the priority hook returned %r, which is no number", priority)
             raise Refused(Problem.of("internal_error", "The server made a mistake."))
-    return client, float(priority or 0.0)
+    return Standing(owner, client, float(priority or 0.0), metadata)
+
+
+def _json_of(hook: object, metadata: Any) -> bytes | None:
+    try:
+        return None if metadata is None else compact(orjson.dumps(metadata))
+    except TypeError as error:
+        logger.error("the metadata hook %r returned no JSON: %s", hook, error)
+        raise Refused(Problem.of("internal_error", "The server made a mistake.")) from None

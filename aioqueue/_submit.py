@@ -35,7 +35,7 @@ from ._payload import File
 from ._positions import Estimator
 from ._problems import refusal_response
 from ._registry import Registered
-from ._request_hooks import metadata_of, owner_of, standing_of
+from ._request_hooks import standing_of
 from ._resource import Links
 from ._scheduler import Scheduler
 from ._settings import Settings
@@ -106,17 +106,20 @@ class Submitter:
         if request.method == hdrs.METH_HEAD:
             # aiohttp routes HEAD with GET.  Looking must not start anything.
             return web.Response(content_type=JSON_TYPE, headers={hdrs.VARY: "Accept, Prefer"})
-        job_id = new_job_id()
+        keyed = "Idempotency-Key" in request.headers
+        arrivals = Arrivals(self.spool, new_job_id(), fingerprints=keyed)
         try:
-            await self.refuse_early(function, request)
-            received = await self._receive(function, request, subject, job_id)
+            if not request.content.is_eof():
+                await self._refuse_early(function, request)
+            received = await self._receive(function, request, subject, arrivals)
             return await self._take(function, request, *received)
         except Refused as refused:
             response = refusal_response(refused, request)
             response.headers[hdrs.VARY] = "Accept, Prefer"
             return await close_after(request, response)
         finally:
-            self.scheduler.clear(job_id)
+            if arrivals.any:
+                self.scheduler.clear(arrivals.job_id)
 
     @staticmethod
     def wants_stream(request: web.Request) -> bool:
@@ -153,17 +156,17 @@ class Submitter:
 
     # Before anything is queued
 
-    async def refuse_early(self, function: Registered, request: web.Request) -> None:
+    async def _refuse_early(self, function: Registered, request: web.Request) -> None:
         """Refuse before the body is read what would be refused after it.
 
-        A body that is here already costs nothing to read, so the atomic check decides then.
+        A body that is here already costs nothing to read, so there the atomic check decides.
 
         Raises:
             Refused: 503.
         """
         if not self.scheduler.accepting:
             raise Refused(Problem.of("shutting_down", "The server is shutting down."), 5)
-        if request.content.is_eof() or "Idempotency-Key" in request.headers:
+        if "Idempotency-Key" in request.headers:
             return
         stats = await self.engine.stats(function.queue)
         waiting, limits = stats.waiting.get(function.name, 0), function.limits
@@ -181,17 +184,15 @@ class Submitter:
                 raise await self._full(function, full)
 
     async def _receive(
-        self, function: Registered, request: web.Request, subject: Any, job_id: str
+        self, function: Registered, request: web.Request, subject: Any, arrivals: Arrivals
     ) -> tuple[JobRecord, Local, Dedup | None]:
         """Read and check the request, and make the record of its job."""
         plain = function.function
         assert plain is not None
-        owner = await owner_of(self.settings, request)
+        standing = await standing_of(self.settings, function, request)
+        owner = standing.owner
         key = _idempotency_key(request, owner)
-        client, priority = await standing_of(function, request)
-        metadata = await metadata_of(self.settings, function, request)
         payload, clone, dedup = b"", None, None
-        arrivals = Arrivals(self.spool, job_id, fingerprints=key is not None)
         if plain.takes_request:
             clone = await self.bodies.clone(request, function.max_body_size)
         else:
@@ -204,15 +205,15 @@ class Submitter:
                 dedup = Dedup(scope, key, _fingerprint(request, received, digests))
         is_bound = plain.takes_request or plain.is_method or arrivals.any
         record = JobRecord(
-            id=job_id,
+            id=arrivals.job_id,
             function=function.name,
             queue=function.queue,
             payload=payload,
             node=self.scheduler.node if is_bound else None,
             owner=owner,
-            client=client,
-            priority=priority,
-            metadata=metadata,
+            client=standing.client,
+            priority=standing.priority,
+            metadata=standing.metadata,
             grace=function.grace,
             queue_timeout=function.queue_timeout,
         )

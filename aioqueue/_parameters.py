@@ -11,9 +11,8 @@ import inspect
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice, repeat
-from typing import Annotated, Any, TypeVar, get_args, get_origin
-
-import attrs
+from types import MappingProxyType
+from typing import Annotated, Any, NamedTuple, TypeVar, get_args, get_origin
 
 from ._annotations import hints_of, kind_of, options_of, result_type
 from ._batch import Batch
@@ -39,11 +38,10 @@ class Body:
     """Marks the parameter that takes the whole body: ``data: Annotated[list[int], Body]``."""
 
 
-@attrs.frozen(slots=True)
-class Received:
+class Received(NamedTuple):
     """What came with a request, before anybody looked at types."""
 
-    path: Mapping[str, str] = attrs.field(factory=dict)
+    path: Mapping[str, str] = MappingProxyType({})
     query: Sequence[tuple[str, str]] = ()
     json: bytes | None = None
     """The body, said to be JSON; None without one."""
@@ -236,7 +234,8 @@ class Signature:
         if not isinstance(value, dict):
             wrong.append(Mismatch("", "an object", "The body must be a JSON object of arguments"))
             return {}
-        wrong += self._unknown(value)
+        if not value.keys() <= self._parameters.keys():
+            wrong += self._unknown(value)
         return value
 
     def _files(self, received: Received, wrong: list[Mismatch]) -> Files:
@@ -359,7 +358,7 @@ class Signature:
         failed: set[str] = set()
         for values, is_text in ((json, False), (text, True), (files, False)):
             for name, value in values.items():
-                parameter = self._taker(name)
+                parameter = self._parameters.get(name) or self._taker(name)
                 if parameter is None:
                     continue  # said to be wrong already
                 make = parameter.from_text if is_text else parameter.from_json

@@ -1,7 +1,9 @@
 """The bytes of a job's arguments.
 
-A payload is a length, a JSON head and the files behind it::
+Arguments that all came as JSON are their own payload.  Any other is a length, a JSON head and the
+files behind it; no head is so long that its length could begin with a brace::
 
+    {…}
     4 bytes, big-endian | {"json": {…}, "text": {…}, "files": [[name, file], …]} | file | file …
 
 ``json`` holds arguments that came as JSON, in the very bytes the client sent; ``text`` those that
@@ -53,7 +55,7 @@ def parse(body: bytes) -> Any:
         value = orjson.loads(body)
         if body.count(b"[") + body.count(b"{") > _SURELY_SHALLOW:
             detail = "The body is nested too deeply."
-            # It will stand deeper in the payload, whose reader has the same limit.
+            # It may stand deeper in the payload, whose reader has the same limit.
             orjson.loads(b'{"json":{"":%b}}' % body)
     except orjson.JSONDecodeError as error:
         raise Refused(Problem.of("invalid_json", detail.format(error))) from None
@@ -68,7 +70,10 @@ def _each(files: Files) -> Iterator[tuple[str, File]]:
 
 def pack(body: bytes | None, text: Mapping[str, Any], files: Files) -> bytes:
     """A payload: JSON arguments as they came, text ones, files."""
-    head = b'{"json":%b' % (body or b"{}")
+    json = b"{}" if body is None else body.lstrip()
+    if not text and not files:
+        return json
+    head = b'{"json":%b' % json
     if text:
         head += b',"text":%b' % orjson.dumps(text)
     behind: list[bytes] = []
@@ -89,6 +94,8 @@ def pack(body: bytes | None, text: Mapping[str, Any], files: Files) -> bytes:
 
 def unpack(payload: bytes) -> tuple[dict[str, Any], dict[str, Any], Files]:
     """The arguments in a payload: JSON ones, text ones, files."""
+    if payload[:1] == b"{":
+        return orjson.loads(payload), {}, {}
     start = 4 + int.from_bytes(payload[:4], "big")
     head = orjson.loads(payload[4:start])
     files: dict[str, Any] = {name: [] for name in head.get("lists", ())}

@@ -294,7 +294,7 @@ class Active:
             return failed(outcome.job_id, self.claim.function, error)
         except OSError as error:
             return unexplained(outcome.job_id, self.claim.function, error)
-        return outcome._replace(result=content)
+        return attrs.evolve(outcome, result=content)
 
     async def _outputs(self, job: Job) -> Content:
         return await outputs(self._around.engine, job.id, output_count(job))

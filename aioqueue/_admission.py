@@ -13,10 +13,9 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 from ._durations import Durations
-from ._job import Demand, QueueStats
+from ._job import Demand, QueueStats, frozen
 from ._starts import LIKELY, Starts, Work
 
 __all__ = ["Estimate", "Forecast", "retry_after", "time_left"]
@@ -30,7 +29,8 @@ _THIN = 64
 """Into how many thin slots all slots together are cut, about."""
 
 
-class Estimate(NamedTuple):
+@frozen
+class Estimate:
     """A place in line, and the seconds until the result: likely, and at worst (nine of ten)."""
 
     position: int | None

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any, TypeVar
 
+import attrs
 from aiohttp import (
     BodyPartReader,
     content_disposition_filename,
@@ -88,7 +89,7 @@ class BodyReader:
         if kind == _FORM and not signature.takes_any_body:
             reading = _read_form(request, limit, signature, arrivals)
             form = await self._within_deadline(request, reading, limit)
-            return form._replace(path=path, query=query)
+            return attrs.evolve(form, path=path, query=query)
         if signature.body_goes_to_disk:
             saving = _save(request, limit, arrivals)
             whole = await self._within_deadline(request, saving, limit)

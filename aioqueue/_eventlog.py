@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping
 
+import attrs
+
 from ._job import BEGINNING, Content, EventId
 from .engines.base import Engine, EventPage
 
@@ -86,7 +88,7 @@ class Reader:
         if not page.ended and page.progress != known.get(job_id):
             known[job_id] = page.progress
             return page
-        return page._replace(progress=None) if page.events or page.ended else None
+        return attrs.evolve(page, progress=None) if page.events or page.ended else None
 
     async def read(self) -> list[tuple[str, EventPage]]:
         """What is new in the logs, and move the cursors behind it.  Never waits for anything."""

@@ -14,8 +14,9 @@ from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextvars import Context
 from functools import partial
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
+from ._job import frozen
 from ._running import CURRENT, Job, outbox_of, outputs_of
 
 __all__ = [
@@ -40,7 +41,8 @@ THREAD_NAME = "aioqueue-thread-"
 """What the names of our threads begin with."""
 
 
-class Ended(NamedTuple):
+@frozen
+class Ended:
     """How a call ended: what it returned, or what it raised.  From here on it is a value."""
 
     value: Any = None

@@ -99,7 +99,7 @@ class JobHandle(Generic[R_co]):
             path = Path(result.path)
             if result.is_file:
                 return typing.cast(R_co, path)
-            result = result._replace(path=None, body=await in_thread(path.read_bytes))
+            result = attrs.evolve(result, path=None, body=await in_thread(path.read_bytes))
         if not result.is_value:
             return typing.cast(R_co, result.body)
         if result.truncated:

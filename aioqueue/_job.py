@@ -1,15 +1,15 @@
 """The vocabulary: what a job is, and the values that travel between the layers.
 
 Everything here is data.  A value is frozen once made; the only thing that changes is what an
-engine stores about a job, and that is the engine's own business.  What is made for every job is a
-named tuple, which is the cheapest to make.
+engine stores about a job, and that is the engine's own business.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
-from typing import Any, NamedTuple
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
@@ -36,7 +36,15 @@ __all__ = [
     "RunningClaim",
     "Snapshot",
     "event_data",
+    "frozen",
 ]
+
+if TYPE_CHECKING:
+    from attrs import frozen
+else:
+    # Frozen for the type checker alone: where it is so at run time as well, each field is set by a
+    # call, and a named tuple takes twice the time to make and several times to read.
+    frozen = partial(attrs.define, unsafe_hash=True)
 
 JSON_TYPE = "application/json"
 
@@ -67,7 +75,8 @@ class Order(StrEnum):
     PRIORITY = "priority"
 
 
-class EventId(NamedTuple):
+@frozen
+class EventId:
     """The place of a durable event: the ``number``-th of an ``attempt``, both from 1.
 
     Number 0 stands before the first event.  The text form, ``1-4``, is the ``id`` field of a
@@ -96,7 +105,8 @@ BEGINNING = EventId(1, 0)
 """The place before the first event of a first attempt."""
 
 
-class Event(NamedTuple):
+@frozen
+class Event:
     """One durable entry of a job's log, encoded once and sent as it is to every reader."""
 
     job_id: str
@@ -112,7 +122,8 @@ def event_data(job_id: str, kind: str, fields: bytes = b"{}") -> bytes:
     return head + (b"}" if fields == b"{}" else b"," + fields[1:])
 
 
-class Content(NamedTuple):
+@frozen
+class Content:
     """The result of a job: JSON, other bytes, or a file."""
 
     body: bytes = b""
@@ -147,7 +158,8 @@ class Content(NamedTuple):
         return {"content_type": self.content_type, "size": self.size, "name": self.name}
 
 
-class JobRecord(NamedTuple):
+@frozen
+class JobRecord:
     """One accepted request, as it is stored.  Whoever enqueues makes it; nobody changes it."""
 
     id: str
@@ -169,14 +181,16 @@ class JobRecord(NamedTuple):
     """Whether it is kept for a while once it has ended; a gated request is not."""
 
 
-class Attempt(NamedTuple):
+@frozen
+class Attempt:
     """One run of a job; number 1 unless its worker was lost or gave it back."""
 
     record: JobRecord
     number: int
 
 
-class Claim(NamedTuple):
+@frozen
+class Claim:
     """One running slot of a queue, holding one or more jobs of one function."""
 
     id: str
@@ -187,7 +201,8 @@ class Claim(NamedTuple):
     """The number of the slot, from 0: the lowest that no other claim of the queue has."""
 
 
-class Outcome(NamedTuple):
+@frozen
+class Outcome:
     """How a job ended, as a value: the executor makes it once and nobody interprets it again."""
 
     job_id: str
@@ -199,7 +214,8 @@ class Outcome(NamedTuple):
     """Why a job was cancelled: ``client``, ``disconnect`` or ``shutdown``."""
 
 
-class Emission(NamedTuple):
+@frozen
+class Emission:
     """Something a running job says: durable (a log entry) or ephemeral (the latest wins)."""
 
     type: str
@@ -208,7 +224,8 @@ class Emission(NamedTuple):
     durable: bool = True
 
 
-class Snapshot(NamedTuple):
+@frozen
+class Snapshot:
     """A job as it stood at one moment."""
 
     record: JobRecord
@@ -264,14 +281,16 @@ class AdmissionLimits:
     """Whether the wait was found to be too long: then nothing new may wait."""
 
 
-class RunningClaim(NamedTuple):
+@frozen
+class RunningClaim:
     """A claim as seen from outside: which function holds the slot, and since when."""
 
     function: str
     started: float
 
 
-class QueueStats(NamedTuple):
+@frozen
+class QueueStats:
     """The counts of one queue, and how long its functions took lately."""
 
     concurrency_limit: int | None

@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import attrs
+
 from ._batch import Batch, BatchMismatch
 from ._encoding import NoJsonForm, encode
 from ._errors import JobCancelled, JobError, Problem, encodable
@@ -76,7 +78,7 @@ def outcomes_of(
         return [
             failed(one.id, function, job.errors[one.id])
             if one.id in job.errors
-            else whole._replace(job_id=one.id)
+            else attrs.evolve(whole, job_id=one.id)
             for one in job.jobs
         ]
     return [outcome(one.id, end) for one, end in zip(job.jobs, ends, strict=True)]
@@ -210,7 +212,7 @@ def found(content: Content, within: Path | None = None) -> Content:
         raise NoFile(given)
     if within and given.is_relative_to(within) and not Path(real).is_relative_to(within):
         raise NoFile(f"{given}, which leads to {real}")
-    return content._replace(path=real, file_size=info.st_size)
+    return attrs.evolve(content, path=real, file_size=info.st_size)
 
 
 def _explain(function: str, error: Any) -> Problem:

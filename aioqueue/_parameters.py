@@ -12,12 +12,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice, repeat
 from types import MappingProxyType
-from typing import Annotated, Any, NamedTuple, TypeVar, get_args, get_origin
+from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 from ._annotations import hints_of, kind_of, options_of, result_type
 from ._batch import Batch
 from ._convert import Hook, hooks_for
 from ._errors import ConfigurationError, Problem, Refused
+from ._job import frozen
 from ._mismatches import Mismatch, mismatches
 from ._parameter import Parameter
 from ._payload import File, Files, dump, pack, parse, unpack
@@ -38,7 +39,8 @@ class Body:
     """Marks the parameter that takes the whole body: ``data: Annotated[list[int], Body]``."""
 
 
-class Received(NamedTuple):
+@frozen
+class Received:
     """What came with a request, before anybody looked at types."""
 
     path: Mapping[str, str] = MappingProxyType({})

@@ -27,6 +27,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+import attrs
+
 from ._batch import Batch, BatchMismatch, jobs_of
 from ._errors import AioqueueError, ConfigurationError, JobCancelled
 from ._executors import Ended, run_call
@@ -362,14 +364,14 @@ def _lasting(content: Content, job: Job, place: str | None) -> Content:
             return content
         path = _new_path(job)
         path.write_bytes(content.body)
-        return content._replace(body=b"", path=str(path), file_size=len(content.body))
+        return attrs.evolve(content, body=b"", path=str(path), file_size=len(content.body))
     file = found(content)
     if temporary and Path(file.path or "").is_relative_to(temporary):
         path = _new_path(job)
         shutil.move(file.path or "", path)
-        return file._replace(path=str(path))
+        return attrs.evolve(file, path=str(path))
     # Not the file behind it: the server looks whether a link may lead there.
-    return content._replace(path=str(Path(content.path).absolute()))
+    return attrs.evolve(content, path=str(Path(content.path).absolute()))
 
 
 def _new_path(job: Job) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
 from aiohttp import web
@@ -13,6 +13,7 @@ from aiohttp import web
 from ._checks import is_priority
 from ._encoding import compact
 from ._errors import Problem, Refused
+from ._job import frozen
 from ._registry import Registered
 from ._settings import Settings
 
@@ -21,7 +22,8 @@ __all__ = ["Standing", "owner_of", "owner_text", "standing_of"]
 logger = logging.getLogger("aioqueue")
 
 
-class Standing(NamedTuple):
+@frozen
+class Standing:
     """What the app's hooks say of a request."""
 
     owner: str | None

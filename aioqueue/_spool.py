@@ -22,6 +22,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
+import attrs
+
 from ._errors import ConfigurationError, Problem, Refused
 from ._job import Content
 from ._removal import remove, remove_all_but
@@ -203,7 +205,7 @@ class Spool:
         if await self.in_thread(remove_all_but, folder, path):
             self._count(job_id, -before)
         self._kept[job_id] = None
-        return content._replace(path=str(path))
+        return attrs.evolve(content, path=str(path))
 
     def let_go(self, job_id: str) -> None:
         """What was kept is no result after all."""

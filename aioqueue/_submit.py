@@ -138,7 +138,7 @@ class Submitter:
         prefer = prefer_of(request)
         mode = _mode(request, prefer)
         if mode is Mode.ACCEPTED:
-            record = record._replace(grace=None)
+            record = attrs.evolve(record, grace=None)
             enqueued = await self.enqueue(function, record, local, dedup)
             if enqueued.outcome == "duplicate":
                 await self.engine.attend([enqueued.job_id], None)

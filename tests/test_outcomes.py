@@ -142,7 +142,7 @@ def test_results_in_memory_that_are_too_large(path: str | None) -> None:
 
     assert problem(outcome(content, most=100))["code"] == "result_too_large"
     assert outcome(content, most=101).state is JobState.SUCCEEDED
-    assert outcome(content._replace(is_file=True), most=100).state is JobState.SUCCEEDED
+    assert outcome(attrs.evolve(content, is_file=True), most=100).state is JobState.SUCCEEDED
 
 
 def test_content_is_stored_as_it_is() -> None:

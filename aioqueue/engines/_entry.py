@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import attrs
 import orjson
 
 from .._errors import Problem
@@ -172,7 +173,7 @@ class Entry(Log):
         """Reach a terminal state, with its event."""
         state = outcome.state
         if state is JobState.CANCELLED and outcome.reason is None:
-            outcome = outcome._replace(reason=self.cancel_reason)
+            outcome = attrs.evolve(outcome, reason=self.cancel_reason)
         # First, so that a job whose end can't be told has not ended.
         fields = terminal_fields(outcome, retention.max_event_bytes)
         self.state = state

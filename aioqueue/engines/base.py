@@ -32,7 +32,7 @@ An engine raises :exc:`ClaimLost` and :exc:`EngineUnavailable`, and no exception
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, Protocol
 
 import attrs
 
@@ -48,6 +48,7 @@ from .._job import (
     QueuePolicy,
     QueueStats,
     Snapshot,
+    frozen,
 )
 
 __all__ = [
@@ -79,7 +80,8 @@ class Retention:
     max_result_bytes: int = 256 << 20
 
 
-class Dedup(NamedTuple):
+@frozen
+class Dedup:
     """An idempotency key: the same ``scope`` and ``key`` is the same job, once."""
 
     scope: str
@@ -87,7 +89,8 @@ class Dedup(NamedTuple):
     fingerprint: bytes
 
 
-class Enqueued(NamedTuple):
+@frozen
+class Enqueued:
     """The answer to an enqueue.
 
     ``accepted``; ``duplicate`` (``job_id`` is the job that has the key already); ``conflict``
@@ -103,7 +106,8 @@ class Enqueued(NamedTuple):
     max_size: int | None = None
 
 
-class ClaimReply(NamedTuple):
+@frozen
+class ClaimReply:
     """What a worker got.
 
     Attributes:
@@ -119,7 +123,8 @@ class ClaimReply(NamedTuple):
     ended: Sequence[str] = ()
 
 
-class EventPage(NamedTuple):
+@frozen
+class EventPage:
     """What a job's log holds after some event.
 
     Attributes:
@@ -135,7 +140,8 @@ class EventPage(NamedTuple):
     progress: bytes | None = None
 
 
-class Work(NamedTuple):
+@frozen
+class Work:
     """A hint to a worker: queues that may have work for it, jobs whose cancel was requested."""
 
     queues: Sequence[str] = ()

@@ -20,7 +20,7 @@ from ._batch import Batch
 from ._errors import ClaimLost, Refused
 from ._eventlog import outputs
 from ._executors import Ended, Executor
-from ._job import Claim, Content, Demand, JobRecord, JobState, Outcome
+from ._job import Attempt, Claim, Content, Demand, JobState, Outcome
 from ._outbox import Outbox, OutboxBounds
 from ._outcomes import (
     ContentOf,
@@ -76,7 +76,7 @@ class Runnable(Protocol):
     def track_tqdm(self) -> bool:
         """Whether any bar of tqdm's in it is its progress."""
 
-    def call(self, records: Sequence[JobRecord], job: Job, locals: Sequence[Local]) -> Any:
+    def call(self, attempts: Sequence[Attempt], job: Job, locals: Sequence[Local]) -> Any:
         """The function with its arguments, as its executor takes it."""
 
 
@@ -165,8 +165,9 @@ class Active:
         self._context = context
         self._locals = locals
         self._outbox = Outbox(partial(around.engine.emit, claim), around.bounds)
-        jobs = [
-            Job(
+        self._open: dict[str, Job] = {}  # what has not ended
+        for attempt, local in zip(claim.attempts, locals, strict=True):
+            self.job = self._open[attempt.record.id] = Job(
                 attempt,
                 local.app,
                 self._outbox,
@@ -175,10 +176,8 @@ class Active:
                 slot,
                 around.spool.folder,
             )
-            for attempt, local in zip(claim.attempts, locals, strict=True)
-        ]
-        self.job = Batch(jobs) if function.is_batch else jobs[0]
-        self._open = {job.id: job for job in jobs}  # what has not ended
+        if function.is_batch:
+            self.job = Batch(list(self._open.values()))
         self._interrupted = False
         self._finishing = False
         self._giving_up = False
@@ -193,9 +192,8 @@ class Active:
 
     def start(self) -> Callable[[], Awaitable[Ended]]:
         """Start the function.  Answers what waits for its end, which is to ``finish`` this."""
-        records = [attempt.record for attempt in self.claim.attempts]
         try:
-            call = self.function.call(records, self.job, self._locals)
+            call = self.function.call(self.claim.attempts, self.job, self._locals)
             return self.executor.start(call, self.job, self._context, self._limit_time)
         except Exception as error:  # it could not begin; what it raises itself is in its end
             self.executor.let_go(self.job)

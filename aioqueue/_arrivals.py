@@ -38,17 +38,15 @@ class Arrivals:
         self._spool = spool
         self._fingerprints = fingerprints
         self._count = 0
+        self.any = False
+        """Whether there is at least one."""
         self.digests: dict[Path, bytes] = {}
         """The SHA-256 of each, if fingerprints are asked for."""
-
-    @property
-    def any(self) -> bool:
-        """Whether there is at least one."""
-        return self._count > 0
 
     def _path(self) -> Path:
         # Not the name that a client gave: it would have to be looked at like a stranger's code.
         # Nor one that a client can guess: a function may use the client's names beside it.
+        self.any = True
         self._count += 1
         name = f"upload-{self._count}-{secrets.token_hex(4)}"
         return self._spool.folder(self.job_id) / name

@@ -121,9 +121,10 @@ class Durations:
         below = bisect_left(values, seconds / 1.05)
         upto = bisect_right(values, seconds * 1.05)
         rank = (weights[below] + weights[upto]) / (2.0 * weights[-1])
+        drifts = self._drifts
         for number, (share, most) in enumerate(_WATCHED):
-            self._drifts[number] += share * (rank - 0.5 - self._drifts[number])
-            if abs(self._drifts[number]) > most:
+            drift = drifts[number] = drifts[number] + share * (rank - 0.5 - drifts[number])
+            if not -most <= drift <= most:
                 self._drifts = [0.0] * len(_WATCHED)
                 self._weight_next *= _SURPRISE
                 break

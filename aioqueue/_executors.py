@@ -7,13 +7,13 @@ thread that goes on after its job was cancelled is still in the set.
 from __future__ import annotations
 
 import asyncio
-import inspect
 import queue
 import threading
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextvars import Context
 from functools import partial
+from types import AsyncGeneratorType, GeneratorType
 from typing import Any, Generic, Protocol, TypeVar
 
 from ._job import frozen
@@ -134,9 +134,11 @@ class LoopExecutor(_Places[asyncio.Task[Any]]):
         try:
             job.raise_if_cancelled()  # between its claim and its first step
             value = call()
-            if not inspect.isasyncgen(value):
+            if not isinstance(value, AsyncGeneratorType):
                 value = await value
-            return await _stream(value, job) if inspect.isasyncgen(value) else Ended(value)
+            if isinstance(value, AsyncGeneratorType):  # or a coroutine's value is one
+                return await _stream(value, job)
+            return Ended(value)
         except BaseException as error:
             # SystemExit too: a function may end its job, never the server.
             return Ended(error=error)
@@ -267,7 +269,7 @@ def run_call(call: Call, job: Job) -> Ended:
     try:
         job.raise_if_cancelled()  # between its claim and this thread
         value = call()
-        return _stream_in_thread(value, job) if inspect.isgenerator(value) else Ended(value)
+        return _stream_in_thread(value, job) if isinstance(value, GeneratorType) else Ended(value)
     except BaseException as error:
         return Ended(error=error)
 

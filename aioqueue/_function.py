@@ -17,7 +17,7 @@ from ._batch import Batch
 from ._errors import ConfigurationError
 from ._executors import Call
 from ._handle import Door, JobHandle, SubmitOptions
-from ._job import JobRecord
+from ._job import Attempt
 from ._options import FunctionOptions
 from ._parameters import Signature
 from ._running import CURRENT, Job
@@ -273,16 +273,16 @@ class QueuedFunction(_Submittable[P, R]):
             return lambda request: self.__wrapped__(_with_request(subject, request))
         return functools.partial(self.__wrapped__, subject)
 
-    def call(self, records: Sequence[JobRecord], job: Job, locals: Sequence[Local]) -> Call:
+    def call(self, attempts: Sequence[Attempt], job: Job, locals: Sequence[Local]) -> Call:
         """The function with its arguments, ready to run."""
         if isinstance(job, Batch):
-            payloads = [record.payload for record in records]
+            payloads = [attempt.record.payload for attempt in attempts]
             columns, named_columns = self.signature.batch_arguments(payloads, job)
             return functools.partial(self.__wrapped__, *columns, **named_columns)
-        (record,), (local,) = records, locals
+        (attempt,), (local,) = attempts, locals
         if self.takes_request:
             return functools.partial(_run_with_request, self.handler(local.subject), local.request)
-        positional, named = self.signature.arguments(record.payload, job)
+        positional, named = self.signature.arguments(attempt.record.payload, job)
         if self.is_method:
             positional.insert(0, local.subject)
         return functools.partial(self.__wrapped__, *positional, **named)

@@ -61,12 +61,8 @@ def outcomes_of(
 
     A generator's value is made from what it has said, so its ``ended`` has that already.
     """
-
-    def outcome(job_id: str, end: Ended) -> Outcome:
-        return _outcome(job_id, function, end, max_result_bytes, content_of)
-
     if not isinstance(job, Batch):
-        return (outcome(job.id, ended),)
+        return (_outcome(job.id, function, ended, max_result_bytes, content_of),)
     if ended.error is None:
         try:
             ends = _ends_of(job, ended)
@@ -81,7 +77,10 @@ def outcomes_of(
             else attrs.evolve(whole, job_id=one.id)
             for one in job.jobs
         ]
-    return [outcome(one.id, end) for one, end in zip(job.jobs, ends, strict=True)]
+    return [
+        _outcome(one.id, function, end, max_result_bytes, content_of)
+        for one, end in zip(job.jobs, ends, strict=True)
+    ]
 
 
 def _ends_of(batch: Batch, ended: Ended) -> Sequence[Ended]:
@@ -108,7 +107,7 @@ def _outcome(
         content = content_of(ended.value)
     except (NoJsonForm, JobError) as error:
         return failed(job_id, function, error)
-    if content.size > max_result_bytes and not content.is_file:
+    if not content.is_file and content.size > max_result_bytes:
         detail = f"The result has {content.size} bytes; {max_result_bytes} are allowed."
         return _failed(job_id, Problem.of("result_too_large", detail))
     return Outcome(job_id, JobState.SUCCEEDED, content)

@@ -13,7 +13,7 @@ from ._batch import Batch
 from ._errors import ConfigurationError
 from ._executors import Call
 from ._function import Handler, QueuedFunction, queued_of, subject_of
-from ._job import AdmissionLimits, Attempt, Demand, JobRecord, Order, QueuePolicy
+from ._job import AdmissionLimits, Attempt, Demand, Order, QueuePolicy
 from ._options import FunctionOptions
 from ._parameters import Signature
 from ._process import ProcessCall
@@ -56,7 +56,7 @@ class Function(Protocol):
     def reference(self) -> str:
         """Where a process finds it, as ``module:qualname``."""
 
-    def call(self, records: Sequence[JobRecord], job: Job, locals: Sequence[Local]) -> Call:
+    def call(self, attempts: Sequence[Attempt], job: Job, locals: Sequence[Local]) -> Call:
         """The function with its arguments, ready to run."""
 
 
@@ -93,23 +93,21 @@ class Registered:
     """None for a middleware's gate, whose work is whatever handler comes next."""
 
     def call(
-        self, records: Sequence[JobRecord], job: Job, locals: Sequence[Local]
+        self, attempts: Sequence[Attempt], job: Job, locals: Sequence[Local]
     ) -> Call | ProcessCall:
         """The function with its arguments, ready to run where it runs."""
         assert self.function is not None
         if self.demand.capacity == "process":
-            return self._process_call(self.function, records, job)
-        return self.function.call(records, job, locals)
+            return self._process_call(self.function, attempts, job)
+        return self.function.call(attempts, job, locals)
 
     def _process_call(
-        self, function: Function, records: Sequence[JobRecord], job: Job
+        self, function: Function, attempts: Sequence[Attempt], job: Job
     ) -> ProcessCall:
         jobs = job.jobs if isinstance(job, Batch) else (job,)
         return ProcessCall(
             reference=function.reference,
-            attempts=[
-                Attempt(record, one.attempt) for record, one in zip(records, jobs, strict=True)
-            ],
+            attempts=attempts,
             directories=[directory_of(one) for one in jobs],
             is_batch=self.is_batch,
             tracks_tqdm=self.track_tqdm,

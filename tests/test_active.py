@@ -20,6 +20,7 @@ from aioqueue._job import (
     BEGINNING,
     TERMINAL,
     AdmissionLimits,
+    Attempt,
     Claim,
     Content,
     Demand,
@@ -104,7 +105,7 @@ class Play:
     capture_logs = track_tqdm = False
     demand = Demand("loop", len(NAMES))
 
-    def call(self, records: Sequence[JobRecord], job: Job, locals: Sequence[Local]) -> Any:
+    def call(self, attempts: Sequence[Attempt], job: Job, locals: Sequence[Local]) -> Any:
         """Work until it is told to end, or interrupted."""
 
         async def work() -> list[str]:
@@ -117,7 +118,7 @@ class Play:
                     except asyncio.CancelledError:
                         if self.way == "obeys":
                             raise
-                return [record.id for record in records]
+                return [attempt.record.id for attempt in attempts]
             finally:
                 self.is_working = False
 

@@ -40,7 +40,6 @@ class Log:
         self._start = 0  # index of the oldest event that is kept
         self._bytes = 0
 
-    @property
     def last(self) -> EventId:
         """The place of the newest event."""
         return EventId(self.attempt, self.number)
@@ -116,7 +115,7 @@ class Entry(Log):
     )
 
     def __init__(self, record: JobRecord, sequence: int, now: float) -> None:
-        super().__init__()
+        Log.__init__(self)
         self.record = record
         self.sequence = sequence
         self.created = now
@@ -134,7 +133,6 @@ class Entry(Log):
         self.group: str | None = None
         self.watchers: tuple[Callable[[str], None], ...] = ()
 
-    @property
     def has_run(self) -> bool:
         """Whether it has ever begun to run: that is the first thing a log says."""
         return self.number > 0
@@ -147,7 +145,7 @@ class Entry(Log):
     def start(self, now: float, eta: float | None) -> None:
         """Begin an attempt, which will likely take ``eta`` seconds."""
         job_id = self.record.id
-        if self.has_run:
+        if self.has_run():
             self.restart()
             self.append("restarted", event_data(job_id, "restarted"))
         self.state = JobState.RUNNING
@@ -188,7 +186,6 @@ class Entry(Log):
         events, truncated = self.after(after, self.record.id)
         return EventPage(events, truncated, self.outcome is not None, self.progress)
 
-    @property
     def result_size(self) -> int:
         """The bytes its result takes."""
         outcome = self.outcome
@@ -201,7 +198,7 @@ class Entry(Log):
         unheard = timeout = None
         if self.listened_until is not None and self.record.grace is not None:
             unheard = self.listened_until + self.record.grace
-        if self.record.queue_timeout is not None and not self.has_run:
+        if self.record.queue_timeout is not None and not self.has_run():
             timeout = self.created + self.record.queue_timeout
         if unheard is None or timeout is None:
             return timeout if unheard is None else unheard
@@ -219,7 +216,7 @@ class Entry(Log):
         """Whether it has waited longer than it may; only its first wait is limited."""
         return (
             self.record.queue_timeout is not None
-            and not self.has_run
+            and not self.has_run()
             and now > self.created + self.record.queue_timeout
         )
 
@@ -239,7 +236,7 @@ class Entry(Log):
             started=self.started,
             finished=self.finished,
             expires=None if self.finished is None else self.finished + result_ttl,
-            last=self.last,
+            last=self.last(),
             cancel_requested=self.cancel_reason is not None and outcome is None,
             progress=self.progress,
             result=outcome.result if outcome else None,

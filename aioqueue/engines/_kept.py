@@ -55,7 +55,7 @@ class Kept:
             self._forget(entry)
             return
         self._ended.append(entry)
-        self._result_bytes += entry.result_size
+        self._result_bytes += entry.result_size()
         self.evict(now)
 
     def evict(self, now: float) -> None:
@@ -71,7 +71,7 @@ class Kept:
             ):
                 break
             ended.popleft()
-            self._result_bytes -= oldest.result_size
+            self._result_bytes -= oldest.result_size()
             self._forget(oldest)
 
     def _forget(self, entry: Entry) -> None:

@@ -38,12 +38,10 @@ class Line:
     def __len__(self) -> int:
         return self._size
 
-    @property
     def first(self) -> Any:
         """The entry at the head; None in an empty line."""
         return self._blocks[0][0] if self._blocks else None
 
-    @property
     def last(self) -> Any:
         """The entry at the end.  The line must not be empty."""
         return self._lasts[-1]

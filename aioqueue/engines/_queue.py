@@ -64,7 +64,6 @@ class Queue:
         """Set another limit; None restores that of the policy."""
         self.limit = self._policy.concurrency_limit if limit is None else limit
 
-    @property
     def has_slot(self) -> bool:
         """Whether another claim may run."""
         return self.limit is None or len(self.slots) < self.limit
@@ -75,7 +74,7 @@ class Queue:
 
     def starts_at_once(self, record: JobRecord) -> bool:
         """Whether a job that joined now would not wait: nobody is before it, a slot is free."""
-        return not self.in_line and self.has_slot and not self._at_cap(record.client)
+        return not self.in_line and self.has_slot() and not self._at_cap(record.client)
 
     def _at_cap(self, client: str | None) -> bool:
         cap = self._policy.max_running_per_client
@@ -141,7 +140,7 @@ class Queue:
             del self._admitted[client]
         held = self._held.get(client)
         if held is not None:
-            first = held.first
+            first = held.first()
             self._let_go(client, first)
             self._join(first[2])
 
@@ -173,7 +172,7 @@ class Queue:
         if self._policy.order is Order.PRIORITY:
             return entry.created - record.priority * self._policy.priority_step
         turns = None if record.client is None else self._turns.get(record.client)
-        last: float = turns.last[0] if turns else self._turn
+        last: float = turns.last()[0] if turns else self._turn
         return max(self._turn, last) + 1
 
     # Who is next
@@ -182,7 +181,7 @@ class Queue:
         """The first in line among the functions that this worker runs."""
         best = None
         for (function, node), line in self._lines.items():
-            first = line.first
+            first = line.first()
             if first is None or (best is not None and best < first):
                 continue
             if function in demands and (node is None or node == worker):

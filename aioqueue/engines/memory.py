@@ -243,13 +243,13 @@ class MemoryEngine:
         """Take what may start."""
         line = self._queues[queue]
         self._ready.pop(queue, None)
-        if not (line.in_line and line.has_slot):
+        if not (line.in_line and line.has_slot()):
             return _NOTHING
         now = self._clock()
         left = dict(free)
         claims: list[Claim] = []
         ended: list[str] = []
-        while line.in_line and line.has_slot and (head := line.head(worker, demands)) is not None:
+        while line.in_line and line.has_slot() and (head := line.head(worker, demands)) is not None:
             demand = demands[head.record.function]
             mates = line.mates(head, worker, demand.max_batch_size)
             overdue = [mate.record.id for mate in mates if self._overdue(mate, now)]

@@ -49,7 +49,7 @@ def test_against_a_sorted_list(block: int, steps: list[tuple[str, Any, int]]) ->
             assert all_of(line) == expected
             assert line.head(number % 7) == expected[: number % 7]
             if expected:
-                assert (line.first, line.last) == (expected[0], expected[-1])
+                assert (line.first(), line.last()) == (expected[0], expected[-1])
             # A place has a rank, whether or not anybody stands there.
             assert line.rank(place) == sum(other < place for other in expected)
             for rank, other in enumerate(expected):
@@ -134,4 +134,4 @@ def test_cost(size: int) -> None:
     assert cost(lambda number: line.add((Counted(2 * number + 1), number))) <= bound
     assert cost(lambda number: line.remove((Counted(2 * number), number))) <= bound
     assert cost(lambda number: line.add((Counted(2 * size + number), number))) <= bound
-    assert cost(lambda number: line.first) == 0
+    assert cost(lambda number: line.first()) == 0

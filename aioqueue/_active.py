@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from contextvars import Context, copy_context
+from contextvars import Context
 from functools import partial
 from typing import Any, Protocol
 
@@ -107,6 +107,7 @@ class Surroundings:
         spool: has the jobs' directories.
         spawn: starts a coroutine as a task that the process waits for at its end.
         ended: is told each job that has ended.
+        over: is told when all is over, and whether somebody may wait for the slot.
     """
 
     engine: Engine
@@ -116,6 +117,7 @@ class Surroundings:
     spool: Spool
     spawn: Callable[[Coroutine[Any, Any, None], Context], asyncio.Task[None]]
     ended: Callable[[str], Awaitable[None]]
+    over: Callable[[Active, bool], Awaitable[None]]
 
 
 class Active:
@@ -133,7 +135,6 @@ class Active:
 
     __slots__ = (
         "_around",
-        "_context",
         "_ending",
         "_finishing",
         "_giving_up",
@@ -143,6 +144,7 @@ class Active:
         "_outbox",
         "_timers",
         "claim",
+        "context",
         "executor",
         "function",
         "job",
@@ -162,7 +164,7 @@ class Active:
         self.function = function
         self.executor = executor
         self._around = around
-        self._context = context
+        self.context = context
         self._locals = locals
         self._outbox = Outbox(partial(around.engine.emit, claim), around.bounds)
         self._open: dict[str, Job] = {}  # what has not ended
@@ -190,16 +192,21 @@ class Active:
         """Whether a job of the claim has not ended."""
         return job_id in self._open
 
-    def start(self) -> Callable[[], Awaitable[Ended]]:
-        """Start the function.  Answers what waits for its end, which is to ``finish`` this."""
+    def start(self) -> None:
+        """Start the function, whose end is the end of this."""
         try:
             call = self.function.call(self.claim.attempts, self.job, self._locals)
-            return self.executor.start(call, self.job, self._context, self._limit_time)
+            self.executor.start(call, self)
         except Exception as error:  # it could not begin; what it raises itself is in its end
             self.executor.let_go(self.job)
-            return partial(_over, Ended(error=error))
+            self.spawn(self.finish(Ended(error=error)))
 
-    def _limit_time(self) -> None:
+    def spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Start a task, in a copy of the context."""
+        return self._around.spawn(coroutine, self.context.copy())
+
+    def begin(self) -> None:
+        """The function begins: its time counts from here."""
         limit = self.function.time_limit
         if limit is not None and not self._finishing:
             loop = asyncio.get_running_loop()
@@ -209,32 +216,31 @@ class Active:
         self.executor.interrupt(self.job)
         self.give_up(lambda job_id: timed_out(job_id, limit))
 
-    async def finish(self, ended: Ended) -> bool:
-        """The work has really ended, and so do the jobs that have not before.
-
-        Answers whether somebody may wait for the slot.
-        """
+    async def finish(self, ended: Ended) -> None:
+        """The work has really ended, and so do the jobs that have not before."""
         self._finishing = True
-        for timer in self._timers:
-            timer.cancel()
-        if self._ending:
-            await self.given_up()
-        if self._outbox.is_silent:
-            self._outbox.discard()
-        else:
-            await self._outbox.close()
         is_waited_for = True
         try:
-            if self._giving_up:
-                await self._around.engine.release(self.claim)
+            for timer in self._timers:
+                timer.cancel()
+            if self._ending:
+                await self.given_up()
+            if self._outbox.is_silent:
+                self._outbox.discard()
             else:
-                is_waited_for = await self._settle(ended)
-        except ClaimLost:
-            logger.warning(
-                "%s: a job was taken from this process while it ran", self.claim.function
-            )
-        await self._have_ended()
-        return is_waited_for
+                await self._outbox.close()
+            try:
+                if self._giving_up:
+                    await self._around.engine.release(self.claim)
+                else:
+                    is_waited_for = await self._settle(ended)
+            except ClaimLost:
+                logger.warning(
+                    "%s: a job was taken from this process while it ran", self.claim.function
+                )
+            await self._have_ended()
+        finally:
+            await self._around.over(self, is_waited_for)
 
     async def _settle(self, ended: Ended) -> bool:
         around, name = self._around, self.claim.function
@@ -313,7 +319,7 @@ class Active:
         if len(self._open) > 1:
             self.executor.drop(self.job, job)
             del self._open[job_id]
-            self._spawn(self._settle_one(job_id))
+            self._ending.append(self.spawn(self._settle_one(job_id)))
             return
         self._interrupted = True
         self.executor.interrupt(self.job)
@@ -340,7 +346,8 @@ class Active:
         """End the jobs for their clients; the slot stays taken until the function ends."""
         if not self._giving_up and not self._finishing:
             self._giving_up = True
-            self._spawn(self._give_up([outcome(job_id) for job_id in self._open]))
+            outcomes = [outcome(job_id) for job_id in self._open]
+            self._ending.append(self.spawn(self._give_up(outcomes)))
 
     async def _give_up(self, outcomes: Sequence[Outcome]) -> None:
         await self._outbox.close()
@@ -350,18 +357,10 @@ class Active:
             logger.debug("a job ended while it was given up")
         await self._have_ended()
 
-    def _spawn(self, ending: Coroutine[Any, Any, None]) -> None:
-        self._ending.append(self._around.spawn(ending, copy_context()))
-
     async def given_up(self) -> None:
         """Wait until those of its jobs have ended that were to end before the work does."""
         if self._ending:
             await asyncio.wait(self._ending)
-
-
-async def _over(ended: Ended) -> Ended:
-    """The end of what could not begin."""
-    return ended
 
 
 def _cancelled(job_id: str) -> Outcome:

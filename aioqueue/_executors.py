@@ -10,9 +10,8 @@ import asyncio
 import queue
 import threading
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from contextvars import Context
-from functools import partial
 from types import AsyncGeneratorType, GeneratorType
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -21,21 +20,18 @@ from ._running import CURRENT, Job, outbox_of, outputs_of
 
 __all__ = [
     "THREAD_NAME",
-    "Began",
     "Call",
     "Ended",
     "Executor",
     "LoopExecutor",
     "ThreadExecutor",
+    "Work",
     "run_call",
 ]
 
 W = TypeVar("W")
 
 Call = Callable[[], Any]
-
-Began = Callable[[], None]
-"""Is told, on the loop, that a call begins."""
 
 THREAD_NAME = "aioqueue-thread-"
 """What the names of our threads begin with."""
@@ -49,6 +45,24 @@ class Ended:
     error: BaseException | None = None
     streamed: bool = False
     """Whether it was a generator's: all it yielded has been said, and it has no other value."""
+
+
+class Work(Protocol):
+    """What a call is part of: it has begun before, and goes on to settle what the call has done."""
+
+    job: Job
+    """Whom the call runs for, maybe a batch."""
+    context: Context
+    """Of the call: it runs in a copy."""
+
+    def begin(self) -> None:
+        """Called on the loop when the call begins: its time counts from there."""
+
+    def spawn(self, coroutine: Coroutine[Any, Any, None]) -> object:
+        """Start a task, in a copy of the context."""
+
+    async def finish(self, ended: Ended) -> None:
+        """Go on: the call has really ended, and its place is given back."""
 
 
 class Executor(Protocol):
@@ -71,13 +85,10 @@ class Executor(Protocol):
     def let_go(self, job: Job) -> None:
         """Give a place back."""
 
-    def start(
-        self, call: Any, job: Job, context: Context, began: Began
-    ) -> Callable[[], Awaitable[Ended]]:
-        """Start the call, at once if it can be, and answer what waits until it has really ended.
+    def start(self, call: Any, work: Work) -> None:
+        """Start the call, at once if it can be; ``work`` goes on when it has really ended.
 
-        ``began`` is called on the loop when it begins: its time counts from there.
-        Whatever it raises is in its end; its place is given back then.
+        Whatever it raises is in its end.
         """
 
     def interrupt(self, job: Job) -> None:
@@ -87,7 +98,7 @@ class Executor(Protocol):
         """Let the call see that one job of its batch is cancelled, while the others go on."""
 
     async def close(self) -> bool:
-        """Let idle workers go.  Answers whether all work has ended."""
+        """Let idle workers go.  Answers whether all work has ended; what has not never goes on."""
 
 
 class _Places(Generic[W]):
@@ -121,14 +132,13 @@ class LoopExecutor(_Places[asyncio.Task[Any]]):
     A gated request only holds a place: it runs in the task of its connection.
     """
 
-    def start(
-        self, call: Call, job: Job, context: Context, began: Began
-    ) -> Callable[[], Awaitable[Ended]]:
-        """What awaits the call.  Its task is the job's own, and runs in a copy of ``context``."""
-        began()
-        return partial(self._run, call, job)
+    def start(self, call: Call, work: Work) -> None:
+        """Await the call, in a task of the work's own."""
+        work.begin()
+        work.spawn(self._run(call, work))
 
-    async def _run(self, call: Call, job: Job) -> Ended:
+    async def _run(self, call: Call, work: Work) -> None:
+        job = work.job
         task = self._running[job] = asyncio.current_task()
         CURRENT.set(job)
         try:
@@ -136,16 +146,17 @@ class LoopExecutor(_Places[asyncio.Task[Any]]):
             value = call()
             if not isinstance(value, AsyncGeneratorType):
                 value = await value
-            if isinstance(value, AsyncGeneratorType):  # or a coroutine's value is one
-                return await _stream(value, job)
-            return Ended(value)
+            if isinstance(value, AsyncGeneratorType):  # a coroutine's value may be one, too
+                ended = await _stream(value, job)
+            else:
+                ended = Ended(value)
         except BaseException as error:
             # SystemExit too: a function may end its job, never the server.
-            return Ended(error=error)
-        finally:
-            self.let_go(job)
-            while task is not None and task.cancelling():
-                task.uncancel()  # the cancel was for the function; what follows is ours
+            ended = Ended(error=error)
+        self.let_go(job)
+        while task is not None and task.cancelling():
+            task.uncancel()  # the cancel was for the function; what follows is ours
+        await work.finish(ended)
 
     def interrupt(self, job: Job) -> None:
         """Throw CancelledError into the function."""
@@ -159,7 +170,7 @@ class LoopExecutor(_Places[asyncio.Task[Any]]):
         return not self._running
 
 
-class ThreadExecutor(_Places[asyncio.Future[Ended]]):
+class ThreadExecutor(_Places[Work]):
     """Runs ``def`` functions in daemon threads of our own, at most ``max_threads``.
 
     Not the loop's default executor: name look-ups live there, and the interpreter waits for its
@@ -177,20 +188,19 @@ class ThreadExecutor(_Places[asyncio.Future[Ended]]):
         self._threads: list[threading.Thread] = []
         self._loop = asyncio.get_running_loop()
 
-    def start(
-        self, call: Any, job: Job, context: Context, began: Began
-    ) -> Callable[[], Awaitable[Ended]]:
+    def start(self, call: Any, work: Work) -> None:
         """Hand the call to a thread, in this very step: the loop may have much to do before a task.
 
-        The thread enters ``context``, so the caller must not run in it: it could not go on.
+        Nothing waits for it: the work has a task again when the thread has returned.
         """
-        began()
-        future: asyncio.Future[Ended] = self._loop.create_future()
-        self._running[job] = future
+        work.begin()
+        self._hand_over(call, work)
+
+    def _hand_over(self, call: Any, work: Work) -> None:
+        self._running[work.job] = work
         if len(self._threads) < len(self._running):
             self._start_thread()
-        self._calls.put((job, call, context))
-        return lambda: future
+        self._calls.put((work.job, call, work.context.copy()))
 
     def _start_thread(self) -> None:
         number = len(self._threads) + 1
@@ -226,10 +236,10 @@ class ThreadExecutor(_Places[asyncio.Future[Ended]]):
         self._returning = False
         while self._ended:
             job, ended = self._ended.popleft()
-            future = self._running.pop(job, None)
+            work = self._running.pop(job, None)
             self._over(job)
-            if future is not None and not future.done():
-                future.set_result(ended)
+            if work is not None:
+                work.spawn(work.finish(ended))
 
     def _over(self, job: Job) -> None:
         """On the loop: nothing runs for a job any more."""
@@ -239,10 +249,11 @@ class ThreadExecutor(_Places[asyncio.Future[Ended]]):
         job.cancel()
 
     async def close(self) -> bool:
-        """Let idle threads go.  Answers whether all work has ended."""
+        """Let idle threads go.  Answers whether all work has ended; what has not never goes on."""
         for _ in self._threads:
             self._calls.put(None)
         if self._running:
+            self._running.clear()
             return False  # a busy thread finds its None later, if the process lives that long
         for thread in self._threads:
             thread.join()

@@ -14,14 +14,13 @@ import os
 import pickle
 import secrets
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
-from contextvars import Context
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from ._batch import jobs_of
 from ._errors import ConfigurationError, JobCancelled, Problem
-from ._executors import Began, Ended, ThreadExecutor
+from ._executors import Ended, ThreadExecutor, Work
 from ._outcomes import Explained
 from ._process import Boot, Main, Process, ProcessCall, ProcessLost
 from ._running import CURRENT, Job
@@ -80,7 +79,7 @@ class ProcessExecutor(ThreadExecutor):
         self._folder = folder
         self._initializer = _pickled(initializer)
         self._max_jobs = max_jobs
-        self._waiting: dict[Job, Began] = {}  # for a process
+        self._waiting: dict[Job, Work] = {}  # for a process
         self._at_work: dict[Job, tuple[Process, float]] = {}
         self._starting: set[Process] = set()
         self._closing = False
@@ -110,12 +109,10 @@ class ProcessExecutor(ThreadExecutor):
         finally:
             reminder.cancel()
 
-    def start(
-        self, call: Any, job: Job, context: Context, began: Began
-    ) -> Callable[[], Awaitable[Ended]]:
+    def start(self, call: Any, work: Work) -> None:
         """Hand the call to a process, as soon as one takes calls."""
-        self._waiting[job] = began
-        return super().start(call, job, context, lambda: None)
+        self._waiting[work.job] = work
+        self._hand_over(call, work)
 
     def interrupt(self, job: Job) -> None:
         """Ask the function to end, and kill its process if it does not."""
@@ -125,8 +122,8 @@ class ProcessExecutor(ThreadExecutor):
             process, kill_timeout = at_work
             process.cancel(job)
             self._loop.call_later(kill_timeout, process.kill, job)
-        elif (future := self._running.pop(job, None)) is not None and not future.done():
-            future.set_result(Ended(error=JobCancelled()))  # it waits for a process to start
+        elif (work := self._running.pop(job, None)) is not None:
+            work.spawn(work.finish(Ended(error=JobCancelled())))  # it waits for a process to start
 
     def drop(self, job: Job, member: Job) -> None:
         """Let the function see that one job of its batch is cancelled."""
@@ -240,9 +237,9 @@ class ProcessExecutor(ThreadExecutor):
 
     def _begin(self, job: Job) -> None:
         """A process has the call: its time counts from here, not from when that was started."""
-        began = self._waiting.pop(job, None)
-        if began is not None:
-            began()
+        work = self._waiting.pop(job, None)
+        if work is not None:
+            work.begin()
 
     def _over(self, job: Job) -> None:
         """Nothing runs for a job any more."""

@@ -84,6 +84,7 @@ class Scheduler:
             spool=spool,
             spawn=self._spawn,
             ended=self._ended,
+            over=self._over,
         )
         self._context = copy_context()  # for work that is no single request's
         self._demands: dict[str, dict[str, Demand]] = {}
@@ -255,9 +256,8 @@ class Scheduler:
     def _start(self, claim: Claim) -> None:
         locals = [self._local(attempt.record.id) for attempt in claim.attempts]
         function = self._functions[claim.function]
-        # The work gets a copy: a thread may be in a context while its task is woken.
-        # What it sets stays with it, so that a hook sees no job any more.
-        context = (self._context if function.is_batch else locals[0].context).copy()
+        # Only copies of it are entered: what the work sets stays with it, and a hook sees no job.
+        context = self._context if function.is_batch else locals[0].context
         executor = self._executor_of[claim.function]
         names = self._slots.get(claim.queue, ())
         slot = names[claim.slot] if claim.slot < len(names) else None
@@ -266,10 +266,9 @@ class Scheduler:
             self._active[attempt.record.id] = active
         gate = locals[0].gate
         if gate is None:
-            self._spawn(self._run(active, active.start()), context.copy())
+            active.start()
         elif gate.done():  # its client left in this very moment
-            ended = Ended(error=asyncio.CancelledError())
-            self._spawn(self.finish_gated(active, ended), context.copy())
+            active.spawn(self.finish_gated(active, Ended(error=asyncio.CancelledError())))
         else:
             gate.set_result(active)
 
@@ -286,20 +285,12 @@ class Scheduler:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def _run(self, active: Active, end: Callable[[], Awaitable[Ended]]) -> None:
-        """Wait for the end of a claim's work, and settle it."""
-        is_waited_for = True
-        try:
-            is_waited_for = await active.finish(await end())
-        finally:
-            await self._after(active, is_waited_for)
-
     async def finish_gated(self, active: Active, ended: Ended) -> None:
         """A gated request has been answered by its own handler."""
         active.executor.let_go(active.job)
-        await self._after(active, await active.finish(ended))
+        await active.finish(ended)
 
-    async def _after(self, active: Active, is_waited_for: bool) -> None:
+    async def _over(self, active: Active, is_waited_for: bool) -> None:
         """A place is free: for the queues that wait for one, in turn, and for whom has its slot.
 
         One that gets it and wants another waits again, behind the others.
@@ -363,6 +354,6 @@ class Scheduler:
             if self._tasks:
                 await asyncio.wait(self._tasks, timeout=patience)
             for task in self._tasks:
-                task.cancel()  # it waits for a thread that may never return
+                task.cancel()  # it may be a function's that does not let go
         ended = [await executor.close() for executor in self._executors.values()]
         return all(ended)

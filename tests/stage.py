@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Generator
 from concurrent.futures import Future
+from contextvars import Context, copy_context
 from typing import Any
 
+from aioqueue._executors import Ended
 from aioqueue._job import Attempt, Emission, JobRecord
 from aioqueue._outbox import Progress
 from aioqueue._running import Job
@@ -113,3 +115,37 @@ def new_job(name: str = "job", *, attempt: int = 1, app: Any = None, **record: A
     made: Any = JobRecord(id=name, function="f", queue="f", **record)
     outbox: Any = Silence()
     return Job(Attempt(made, attempt), app, outbox)
+
+
+class Work:
+    """A call's work, as its executor sees it.  Awaiting it answers how the call has ended."""
+
+    def __init__(
+        self,
+        job: Job,
+        context: Context | None = None,
+        begin: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.job = job
+        self.context = context or copy_context()
+        self.begin = begin
+        self._ended: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
+        self.task: asyncio.Task[None] | None = None
+
+    def spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        """Start a task."""
+        loop = asyncio.get_running_loop()
+        self.task = loop.create_task(coroutine, context=self.context.copy())
+
+    async def finish(self, ended: Ended) -> None:
+        """Tell whoever awaits it, in a task that is not cancelled."""
+        assert self.task is asyncio.current_task()
+        assert not self.task.cancelling()
+        self._ended.set_result(ended)
+
+    def done(self) -> bool:
+        """Whether the call has ended."""
+        return self._ended.done()
+
+    def __await__(self) -> Generator[Any, None, Ended]:
+        return self._ended.__await__()

@@ -137,6 +137,10 @@ class Play:
         self.told[job_id] += 1
         assert (await self.engine.get(job_id)).state in TERMINAL
 
+    async def over(self, active: Active, is_waited_for: bool) -> None:
+        """Hear of the end of all."""
+        self.run.set_result(None)
+
     def slot_is_free(self) -> None:
         """Hear of the slot."""
         self.freed += 1
@@ -168,15 +172,12 @@ class Play:
             spool=NOWHERE,
             spawn=self.spawn,
             ended=self.ended,
+            over=self.over,
         )
         locals = [Local(copy_context(), None) for _ in jobs]
         self.active = Active(claim, self, self.executor, locals, copy_context(), around)
-        end = self.active.start()
-
-        async def run() -> None:
-            await self.active.finish(await end())
-
-        self.run = self.spawn(run(), copy_context())
+        self.run = self.loop.create_future()
+        self.active.start()
 
     async def happen(self, what: str) -> None:
         """Let something happen, in this step of the loop."""

@@ -11,7 +11,6 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
-from contextvars import copy_context
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,6 @@ from aiohttp import ClientSession, web
 import aioqueue
 from aioqueue import ConfigurationError, JobCancelled, QueuedFunction
 from aioqueue._batch import Batch
-from aioqueue._executors import Ended
 from aioqueue._job import Attempt, JobRecord
 from aioqueue._payload import pack
 from aioqueue._process import Process, ProcessCall
@@ -35,7 +33,7 @@ from tests.inside import STREAM, Shop, make_app
 from tests.processes import ROOT, ServerProcess
 from tests.quick import start_quickly
 from tests.sse_client import read_events
-from tests.stage import PATIENCE, new_job, until
+from tests.stage import PATIENCE, Work, new_job, until
 
 pytestmark = pytest.mark.one_loop
 """What is on either side of a process is the same on any loop, and starting one takes time."""
@@ -561,7 +559,7 @@ def start(
     began: Callable[[], None] = lambda: None,
     **arguments: Any,
 ) -> Any:
-    """Start a call; answers a task that waits for its end."""
+    """Start a call; await it for its end."""
     payload = pack(orjson.dumps(arguments), {}, {})
     jobs = job.jobs if isinstance(job, Batch) else (job,)
     records = [JobRecord(id=one.id, function="work", queue="work", payload=payload) for one in jobs]
@@ -574,13 +572,10 @@ def start(
         slot=None,
         kill_timeout=0.3,
     )
+    work = Work(job, begin=began)
     executor.hold(job)
-    end = executor.start(call, job, copy_context(), began)
-
-    async def ended() -> Ended:
-        return await end()
-
-    return asyncio.create_task(ended())
+    executor.start(call, work)
+    return work
 
 
 async def test_its_time_counts_from_when_a_process_has_it(processes: Make, tmp_path: Path) -> None:
@@ -645,20 +640,6 @@ async def test_cancel_while_its_process_starts(processes: Make, tmp_path: Path) 
     (tmp_path / "go").touch()
     assert (await start(executor, new_job("next"))).error is None
     assert not (tmp_path / "a").exists()
-
-
-async def test_cancel_of_what_nobody_waits_for(processes: Make, tmp_path: Path) -> None:
-    """The task that waits for a call may be cancelled first; its place is free all the same."""
-    executor = processes(initializer=partial(heavy.load_when, str(tmp_path / "go")))
-    job = new_job()
-    task = start(executor, job)
-    await until_file(tmp_path / "go.asked")
-    task.cancel()
-    await asyncio.wait([task])
-    executor.interrupt(job)
-
-    assert executor.free == 1
-    (tmp_path / "go").touch()
 
 
 async def test_close_while_a_process_starts(processes: Make, tmp_path: Path) -> None:

@@ -83,7 +83,8 @@ async def test_readers_share_events() -> None:
     ]
 
     assert len(one) == 4
-    assert all(event is other for event, other in zip(one, two, strict=True))
+    assert one == two
+    assert all(event.data is other.data for event, other in zip(one, two, strict=True))
 
 
 @pytest.mark.parametrize("seed", range(10))

@@ -23,6 +23,9 @@ from .base import EventPage, Retention
 
 __all__ = ["Entry", "Log"]
 
+_SMALL = 1024
+"""How large arguments of an ended job are kept: to let go of fewer costs more than it gives."""
+
 
 class Log:
     """The durable events of a job's current attempt: a ring that remembers how far it got.
@@ -56,6 +59,12 @@ class Log:
         self.number += 1
         self._events.append((kind, data))
         self._bytes += len(data)
+
+    def close(self, kind: str, data: bytes) -> None:
+        """Add the last event.  The collector passes over a tuple of them, but not over a list."""
+        self.append(kind, data)
+        self._events = tuple(self._events[self._start :])  # type: ignore[assignment]
+        self._start = 0
 
     def trim(self, retention: Retention) -> None:
         """Let the oldest events go until the rest is within its bounds."""
@@ -100,14 +109,16 @@ class Entry(Log):
         "created",
         "dedup",
         "due",
+        "error",
         "finished",
         "group",
         "key",
         "listened_until",
         "order",
-        "outcome",
         "progress",
+        "reason",
         "record",
+        "result",
         "sequence",
         "started",
         "state",
@@ -126,7 +137,9 @@ class Entry(Log):
         self.finished: float | None = None
         self.cancel_reason: str | None = None
         self.progress: bytes | None = None
-        self.outcome: Outcome | None = None
+        self.result: Content | None = None
+        self.error: bytes | None = None
+        self.reason: str | None = None
         self.listened_until: float | None = None  # None: nobody needs to listen
         self.due: int | None = None  # the second at which the reaper looks at it
         self.dedup: tuple[str, str] | None = None
@@ -169,27 +182,28 @@ class Entry(Log):
 
     def end(self, outcome: Outcome, now: float, retention: Retention) -> None:
         """Reach a terminal state, with its event."""
-        state = outcome.state
-        if state is JobState.CANCELLED and outcome.reason is None:
+        kind = outcome.state.value
+        if outcome.state is JobState.CANCELLED and outcome.reason is None:
             outcome = attrs.evolve(outcome, reason=self.cancel_reason)
         # First, so that a job whose end can't be told has not ended.
         fields = terminal_fields(outcome, retention.max_event_bytes)
-        self.state = state
-        self.outcome = outcome
+        self.state = outcome.state
+        self.result, self.error, self.reason = outcome.result, outcome.error, outcome.reason
         self.finished = now
         self.listened_until = None
-        self.append(state, event_data(self.record.id, state, fields))
+        self.close(kind, event_data(self.record.id, kind, fields))
+        if len(self.record.payload) > _SMALL:
+            self.record = attrs.evolve(self.record, payload=b"")  # nobody will run it again
         self.notify()
 
     def page(self, after: EventId) -> EventPage:
         """What its log holds after an event."""
         events, truncated = self.after(after, self.record.id)
-        return EventPage(events, truncated, self.outcome is not None, self.progress)
+        return EventPage(events, truncated, self.finished is not None, self.progress)
 
     def result_size(self) -> int:
         """The bytes its result takes."""
-        outcome = self.outcome
-        return len(outcome.result.body) if outcome is not None and outcome.result else 0
+        return 0 if self.result is None else len(self.result.body)
 
     # Deadlines
 
@@ -228,7 +242,6 @@ class Entry(Log):
 
     def snapshot(self, result_ttl: float) -> Snapshot:
         """The job as it stands."""
-        outcome = self.outcome
         return Snapshot(
             record=self.record,
             state=self.state,
@@ -237,11 +250,11 @@ class Entry(Log):
             finished=self.finished,
             expires=None if self.finished is None else self.finished + result_ttl,
             last=self.last(),
-            cancel_requested=self.cancel_reason is not None and outcome is None,
+            cancel_requested=self.cancel_reason is not None and self.finished is None,
             progress=self.progress,
-            result=outcome.result if outcome else None,
-            error=outcome.error if outcome else None,
-            reason=outcome.reason if outcome else None,
+            result=self.result,
+            error=self.error,
+            reason=self.reason,
         )
 
 

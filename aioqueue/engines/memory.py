@@ -233,7 +233,7 @@ class MemoryEngine:
             self._cancel(entry, "disconnect")
         elif entry.waited_too_long(now):
             self._end_waiting(entry, entry.queue_timeout_outcome())
-        return entry.outcome is not None
+        return entry.finished is not None
 
     # Workers
 

@@ -93,9 +93,13 @@ class Durations:
         weight = self._weight_next
         total = weight * seconds
         square = total * seconds
-        cell = self._bins.setdefault(round(math.log(seconds) / _BIN), [0.0, 0.0])
-        cell[0] += weight
-        cell[1] += total
+        number = round(math.log(seconds) / _BIN)
+        cell = self._bins.get(number)
+        if cell is None:
+            self._bins[number] = [weight, total]
+        else:
+            cell[0] += weight
+            cell[1] += total
         self._weight += weight
         self._weight_squares += weight * weight
         self._sum += total

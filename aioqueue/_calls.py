@@ -14,9 +14,9 @@ from ._active import Local
 from ._arrivals import Arrivals
 from ._encoding import compact
 from ._handle import SubmitOptions
-from ._job import JobRecord, Order, QueuePolicy
+from ._job import Order, QueuePolicy
 from ._registry import Registered
-from ._request_hooks import owner_text
+from ._request_hooks import Standing, owner_text
 from ._running import CURRENT, standing_of
 from ._scheduler import Scheduler
 from ._spool import Spool
@@ -55,7 +55,10 @@ class Calls:
             adopted = await arrivals.adopt(arguments)
             payload = registered.function.signature.payload_of_call(adopted)
             is_bound = subject is not None or arrivals.any
-            record = self._record(registered, job_id, payload, is_bound, options)
+            standing = self._standing(registered, options)
+            record = self.submitter.record(
+                registered, job_id, payload, standing, is_bound, attached=False
+            )
             around = CURRENT.get(None)
             app = registered.app or (around.app if around is not None else self.app)
             local = Local(copy_context(), app, subject)
@@ -63,15 +66,8 @@ class Calls:
         finally:
             self.scheduler.clear(job_id)
 
-    def _record(
-        self,
-        registered: Registered,
-        job_id: str,
-        payload: bytes,
-        is_bound: bool,
-        options: SubmitOptions,
-    ) -> JobRecord:
-        """What is stored of it; what its options leave out is that of the job around."""
+    def _standing(self, registered: Registered, options: SubmitOptions) -> Standing:
+        """Whose it is; what its options leave out is that of the job around."""
         around = CURRENT.get(None)
         owner, metadata = owner_text(options.owner), options.metadata
         client, priority = owner_text(options.client), options.priority
@@ -85,15 +81,5 @@ class Calls:
                 priority = its_priority
         if priority is None:
             priority = registered.priority if isinstance(registered.priority, int | float) else 0.0
-        return JobRecord(
-            id=job_id,
-            function=registered.name,
-            queue=registered.queue,
-            payload=payload,
-            node=self.scheduler.node if is_bound else None,
-            owner=owner,
-            client=client,
-            priority=priority,
-            metadata=None if metadata is None else compact(orjson.dumps(metadata)),
-            queue_timeout=registered.queue_timeout,
-        )
+        kept = None if metadata is None else compact(orjson.dumps(metadata))
+        return Standing(owner, client, priority, kept)

@@ -21,6 +21,8 @@ __all__ = ["Standing", "owner_of", "owner_text", "standing_of"]
 
 logger = logging.getLogger("aioqueue")
 
+_OWNER: web.RequestKey[str | None] = web.RequestKey("aioqueue_owner", str)
+
 
 @frozen
 class Standing:
@@ -56,13 +58,16 @@ def owner_text(owner: object) -> str | None:
 
 
 async def owner_of(settings: Settings, request: web.Request) -> str | None:
-    """Whose request it is, as the app's hook says.
+    """Whose request it is, as the app's hook says, which is asked once.
 
     Raises:
         Refused: the hook failed.
     """
-    hook = settings.owner
-    return None if hook is None else owner_text(await _ask(hook, request))
+    if settings.owner is None:
+        return None
+    if _OWNER not in request:
+        request[_OWNER] = owner_text(await _ask(settings.owner, request))
+    return request[_OWNER]
 
 
 async def standing_of(settings: Settings, function: Registered, request: web.Request) -> Standing:

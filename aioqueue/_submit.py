@@ -35,7 +35,7 @@ from ._payload import File
 from ._positions import Estimator
 from ._problems import refusal_response
 from ._registry import Registered
-from ._request_hooks import standing_of
+from ._request_hooks import Standing, standing_of
 from ._resource import Links
 from ._scheduler import Scheduler
 from ._settings import Settings
@@ -204,20 +204,42 @@ class Submitter:
                 digests = arrivals.digests
                 dedup = Dedup(scope, key, _fingerprint(request, received, digests))
         is_bound = plain.takes_request or plain.is_method or arrivals.any
-        record = JobRecord(
-            id=arrivals.job_id,
+        record = self.record(function, arrivals.job_id, payload, standing, is_bound)
+        return record, Local(copy_context(), request.app, subject, clone), dedup
+
+    def record(
+        self,
+        function: Registered,
+        job_id: str,
+        payload: bytes,
+        standing: Standing,
+        is_bound: bool,
+        *,
+        attached: bool = True,
+    ) -> JobRecord:
+        """What is stored of a job, whichever door it came through.
+
+        Args:
+            function: its function.
+            job_id: its id.
+            payload: its arguments.
+            standing: whose it is, and how urgent.
+            is_bound: whether only this process can run it.
+            attached: whether it is cancelled when nobody listens to it any more.
+        """
+        return JobRecord(
+            id=job_id,
             function=function.name,
             queue=function.queue,
             payload=payload,
             node=self.scheduler.node if is_bound else None,
-            owner=owner,
+            owner=standing.owner,
             client=standing.client,
             priority=standing.priority,
             metadata=standing.metadata,
-            grace=function.grace,
+            grace=function.grace if attached else None,
             queue_timeout=function.queue_timeout,
         )
-        return record, Local(copy_context(), request.app, subject, clone), dedup
 
     # Queued
 

@@ -161,7 +161,7 @@ class GradioRoutes:
             raise _unknown(f"function with fn_index {index!r}")
         exposed = functions[index]
         named = named_arguments(exposed, _values(body))
-        job_id = await self.submission.submit(request, exposed, named, owner, attached=True)
+        job_id = await self.submission.submit(request, exposed, named, attached=True)
         session = self.sessions.open(owner, name)
         session.join(job_id, exposed)
         pause = session.pause(asyncio.get_running_loop().time())
@@ -219,21 +219,21 @@ class GradioRoutes:
 
     async def call(self, request: web.Request) -> web.StreamResponse:
         """Submit a job with values in the order of the parameters."""
-        owner = await self._owner(request)
+        await self._owner(request)
         exposed = self._named(request)
         named = named_arguments(exposed, _values(await self._body(request)))
-        return await self._called(request, exposed, named, owner)
+        return await self._called(request, exposed, named)
 
     async def call_by_name(self, request: web.Request) -> web.StreamResponse:
         """Submit a job with values by the names of the parameters."""
-        owner = await self._owner(request)
+        await self._owner(request)
         exposed = self._named(request)
-        return await self._called(request, exposed, await self._body(request), owner)
+        return await self._called(request, exposed, await self._body(request))
 
     async def _called(
-        self, request: web.Request, exposed: Exposed, named: Mapping[str, Any], owner: str | None
+        self, request: web.Request, exposed: Exposed, named: Mapping[str, Any]
     ) -> web.Response:
-        job_id = await self.submission.submit(request, exposed, named, owner, attached=False)
+        job_id = await self.submission.submit(request, exposed, named, attached=False)
         return json_response(orjson.dumps({"event_id": job_id}))
 
     async def events(self, request: web.Request) -> web.StreamResponse:
@@ -251,12 +251,12 @@ class GradioRoutes:
 
     async def run(self, request: web.Request) -> web.StreamResponse:
         """Submit a job, and answer with its outputs once it has ended."""
-        owner = await self._owner(request)
+        await self._owner(request)
         exposed = self._named(request)
         named = named_arguments(exposed, _values(await self._body(request)))
         engine = self.source.engine
         with self.submitter.listeners.place() as place:
-            job_id = await self.submission.submit(request, exposed, named, owner, attached=True)
+            job_id = await self.submission.submit(request, exposed, named, attached=True)
             ended = False
             while not ended and not (place.listener and place.listener.dropped):
                 ended = await wait_for_end(engine, place, request, job_id, LISTENING_SECONDS)

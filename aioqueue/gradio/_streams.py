@@ -114,14 +114,13 @@ class SessionStream(Stream):
     async def news(self) -> bytes:
         """The messages of what has happened since the last write."""
         messages = [message async for message in self._news()]
-        if self.reader.cursors or messages:
+        goes_on = bool(self.reader.cursors)
+        if goes_on or messages:
             self._stop_timer()
-        if self.reader.cursors:
-            pass  # there is more to come
-        elif self._closing or self.dropped:
+        if not goes_on and (self._closing or self.dropped):
             self._session.close(self, asyncio.get_running_loop().time())
             messages.append({"msg": "close_stream", "event_id": None})
-        elif self._timer is None:
+        elif not goes_on and self._timer is None:
             loop = asyncio.get_running_loop()
             self._timer = loop.call_later(_LINGER_SECONDS, self._linger_no_longer)
         return b"".join(map(_data, messages))

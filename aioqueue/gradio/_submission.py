@@ -11,8 +11,7 @@ from aiohttp import web
 
 from .._active import Local
 from .._arrivals import Arrivals
-from .._job import JobRecord
-from .._request_hooks import metadata_of, standing_of
+from .._request_hooks import standing_of
 from .._submit import Submitter, new_job_id
 from ._arguments import FileSources, payload
 from ._catalogue import Exposed
@@ -37,7 +36,6 @@ class Submission:
         request: web.Request,
         exposed: Exposed,
         named: Mapping[str, Any],
-        owner: str | None,
         *,
         attached: bool,
     ) -> str:
@@ -47,34 +45,24 @@ class Submission:
             request: who asks.
             exposed: the function.
             named: its arguments.
-            owner: whose job it is.
             attached: whether it is cancelled when nobody listens to it any more.
 
         Raises:
             Refused: the arguments are wrong, or there is no room for it.
         """
         function, submitter = exposed.registered, self.submitter
-        client, priority = await standing_of(function, request)
-        metadata = await metadata_of(submitter.settings, function, request)
+        standing = await standing_of(submitter.settings, function, request)
         bound = function.max_body_size
         max_bytes = request.client_max_size if bound is None else bound
         job_id = new_job_id()
         arrivals = Arrivals(submitter.spool, job_id)
         try:
-            packed = await payload(exposed, named, self.sources, arrivals, owner, max_bytes)
+            packed = await payload(
+                exposed, named, self.sources, arrivals, standing.owner, max_bytes
+            )
             is_bound = exposed.subject is not None or arrivals.any
-            record = JobRecord(
-                id=job_id,
-                function=function.name,
-                queue=function.queue,
-                payload=packed,
-                node=submitter.scheduler.node if is_bound else None,
-                owner=owner,
-                client=client,
-                priority=priority,
-                metadata=metadata,
-                grace=function.grace if attached else None,
-                queue_timeout=function.queue_timeout,
+            record = submitter.record(
+                function, job_id, packed, standing, is_bound, attached=attached
             )
             app = function.app or request.app
             local = Local(copy_context(), app, exposed.subject)

@@ -96,7 +96,7 @@ def test_cursors_of(text: str, expected: list[tuple[int, int]]) -> None:
     """Each id stands for its job in their order; what can't be read is the beginning."""
     cursors = cursors_of(text, ["b", "a"])
     assert list(cursors) == ["b", "a"]
-    assert [tuple(cursor) for cursor in cursors.values()] == expected
+    assert [(cursor.attempt, cursor.number) for cursor in cursors.values()] == expected
 
 
 def test_cursors_of_one() -> None:

@@ -38,12 +38,12 @@ ONCE = 2
 
 BUDGET = """
                         tasks  callbacks  of 3.11  timers  hand-offs  writes  calls
-    async def  sse          1          5        6       0          0       1    228
-    async def  wait         1          5        6       0          0       1    206
-    async def  later        1          6        9       0          0       2    277
-    def        sse          1          7        8       0          1       2    257
-    def        wait         1          7        8       1          1       1    222
-    def        later        1          8       11       0          1       3    310
+    async def  sse          1          5        6       0          0       1    208
+    async def  wait         1          5        6       0          0       1    186
+    async def  later        1          6        9       0          0       2    265
+    def        sse          1          6        7       0          1       2    239
+    def        wait         1          6        7       1          1       1    203
+    def        later        1          7       10       0          1       3    299
 """
 """For one job: tasks of ours (aiohttp has one for each connection, or request), what the loop is
 asked to call now (which is more where tasks are not eager: up to 3.11) and at a time, what a thread
@@ -51,11 +51,11 @@ asks of it, writes to the socket, and calls of functions of the package."""
 
 IDLE_STREAM = """
                         tasks  callbacks  of 3.11  timers  hand-offs  writes  calls
-    15 seconds              0          0        0       0          0       1     87
+    15 seconds              0          0        0       0          0       1     89
 """
 """For one more stream that waits, between two pings."""
 
-RETAINED_BLOCKS = 19
+RETAINED_BLOCKS = 12
 """Of memory, for one more job that has ended and is kept."""
 
 

@@ -47,6 +47,21 @@ def fill(function: Callable[..., Any], /, **received: Any) -> tuple[list[Any], d
     return signature.arguments(signature.payload_of(Received(**received)), A_JOB)
 
 
+@pytest.mark.parametrize("body", [b'{"a":1}', b' \r\n\t{"a":1}\n', b'  { "a" : 1 } '])
+@pytest.mark.parametrize("query", [[], [("b", "2")]])
+def test_space_around_a_body(body: bytes, query: list[tuple[str, str]]) -> None:
+    """A body may stand in space, as JSON may, whether text comes with it or not."""
+
+    def function(a: int, b: int = 2) -> None:
+        raise NotImplementedError
+
+    signature = Signature(function, method=False)
+    payload = signature.payload_of(Received(json=body, query=query))
+    _, named = signature.arguments(payload, A_JOB)
+
+    assert named == {"a": 1, **{name: int(value) for name, value in query}}
+
+
 def call(signature: Signature, /, *args: Any, **kwargs: Any) -> bytes:
     """The payload of a call from code."""
     return signature.payload_of_call(signature.bound(args, kwargs))

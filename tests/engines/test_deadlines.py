@@ -63,6 +63,21 @@ def test_no_deadline() -> None:
     assert not deadlines._seconds
 
 
+def test_a_new_entry() -> None:
+    """What is added is noted at the next look; what has ended by then is forgotten."""
+    entries = [entry_of(0.0, 10.0), entry_of(0.0, 10.0)]
+    deadlines = Deadlines()
+    for entry in entries:
+        deadlines.add(entry)
+    assert not deadlines._seconds
+    deadlines.drop(entries[0])
+
+    assert list(deadlines.due(5)) == []
+    assert list(deadlines.due(11)) == [entries[1]]
+    assert not deadlines._new
+    assert not deadlines._seconds
+
+
 def test_taken_back() -> None:
     """A note that is taken back is gone, and so is what held it."""
     entries = [entry_of(0.0, 10.0), entry_of(0.0, 10.0), entry_of(0.0, 20.0)]

@@ -1,5 +1,5 @@
 # What one types here. It needs GNU make (3.81 or newer, so the one on macOS will do) and a Python.
-# Everything it makes stays in this folder; only pip keeps its downloads in its own cache.
+# Everything it makes stays in this folder; only pip and npm keep their downloads in caches of theirs.
 
 VENV ?= .venv
 
@@ -10,6 +10,7 @@ VENV ?= .venv
 # Starts a recipe: finds a Python, and brings the environment up to date with these extras.
 environment = @python=$$(sh .ci/find-python) && "$$python" .ci/environment.py "$(VENV)"
 python = $(VENV)/bin/python
+node_packages = @sh .ci/node-packages tests/gradio
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -20,6 +21,7 @@ demo: ## Run the demo on port 8080 (PORT=9000 for another)
 
 test: ## Run the tests on all cores (ARGS="-k name -x" goes to pytest; ARGS="-n 0" is one after the other)
 	$(environment) test demo
+	$(node_packages)
 	@$(python) -m pytest -n auto --dist loadscope --no-loadscope-reorder $(ARGS)
 
 check: docs ## Check format, lint, types and docs
@@ -35,6 +37,7 @@ docs: ## Build the documentation into docs/_build
 
 coverage: ## Run the tests and list the branches they miss
 	$(environment) test demo
+	$(node_packages)
 	@$(python) -m coverage run -m pytest $(ARGS)
 	@$(python) -m coverage report
 
@@ -46,5 +49,5 @@ system-deps: ## Install what only root can install
 	@sh .ci/system-deps
 
 clean: ## Remove everything that make made, .venv included
-	rm -rf .venv .venvs .bench build dist docs/_build docs/_generated *.egg-info .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venvs .bench build dist docs/_build docs/_generated tests/gradio/node_modules *.egg-info .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -27,18 +27,17 @@ async def server_process(
     port: int,
     env: Mapping[str, str] | None = None,
     timeout: float = 15,
+    python: str | Path = sys.executable,
 ) -> AsyncIterator[ServerProcess]:
     """Run a script (`examples/demo.py`) or module (`tests.existing_app`) that listens on $PORT.
 
     It is ready on entry; on exit it gets a SIGTERM, and a failure if that does not end it in time.
     What it printed is printed again then, where pytest shows it beside a failure.
     """
-    python = [sys.executable, *([] if str(target).endswith(".py") else ["-m"])]
+    command = [python, *([] if str(target).endswith(".py") else ["-m"]), target, *args]
     environ = {**os.environ, **(env or {}), "PORT": str(port)}
     with tempfile.TemporaryFile() as output:
-        process = subprocess.Popen(
-            [*python, target, *args], cwd=ROOT, env=environ, stdout=output, stderr=output
-        )
+        process = subprocess.Popen(command, cwd=ROOT, env=environ, stdout=output, stderr=output)
         try:
             async with asyncio.timeout(timeout):
                 while not await _accepts(port):

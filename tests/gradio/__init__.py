@@ -1,0 +1,1 @@
+"""The clients of Gradio, unmodified, against its server and against ours."""

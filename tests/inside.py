@@ -198,6 +198,54 @@ class Socket:
     def is_closing(self) -> bool:
         return self.closed
 
+    def abort(self) -> None:
+        self.closed = True
+
+
+class Paper:
+    """Stands for the response of a stream: it keeps what is written, and can be slow to take it."""
+
+    def __init__(self) -> None:
+        self.body = b""
+        self.writes = 0
+        self.ended = False
+        self.torn = False
+        self.free = asyncio.Event()
+        self.free.set()
+
+    async def prepare(self, request: Any) -> None:
+        """Begin."""
+
+    def settle_in(self, request: Any) -> None:
+        """Get ready for a long life."""
+
+    async def write(self, data: bytes) -> None:
+        """Take something, when there is room for it."""
+        assert not self.ended
+        self.writes += 1
+        self.body += data
+        await self.free.wait()
+        if self.torn:
+            raise ConnectionResetError
+
+    async def write_eof(self, data: bytes) -> None:
+        """Take the last of it."""
+        await self.write(data)
+        self.ended = True
+
+    async def push(self, data: bytes) -> bool:
+        """Take something now, or not at all."""
+        if self.torn:
+            raise ConnectionResetError
+        if not self.free.is_set() or self.ended:
+            return False
+        self.body += data
+        return True
+
+    def unsent(self) -> tuple[int, int]:
+        """How many bytes the client has taken, and how many it has yet to take."""
+        return len(self.body), 0 if self.free.is_set() else 1
+
 
 class Worker:
     """A memory engine with one queue, and the hands of a worker."""

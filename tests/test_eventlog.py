@@ -172,6 +172,65 @@ async def test_wake() -> None:
             await asyncio.wait_for(reader.wait(), 0.001)
 
 
+async def test_woken_before_the_wait() -> None:
+    """Who is woken between a read and the wait does not wait: what woke him is not lost."""
+    worker = await Worker().open()
+    await worker.enqueue("a")
+    with Reader(worker.engine, {"a": BEGINNING}) as reader:
+        await reader.read()
+        reader.wake()
+        await asyncio.wait_for(reader.wait(), 1)
+        await reader.read()
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(reader.wait(), 0.001)
+
+
+async def test_one_more_job() -> None:
+    """A job that is followed later is read from its beginning, and wakes who waits."""
+    worker = await Worker().open(limit=None)
+    await worker.enqueue("a", "b")
+    await worker.claim()
+    with Reader(worker.engine, {"a": BEGINNING}) as reader:
+        await reader.read()
+        waiting = asyncio.ensure_future(reader.wait())
+        await asyncio.sleep(0)
+        reader.follow("b")
+        await waiting
+        ((job_id, page),) = await reader.read()
+        assert (job_id, [event.type for event in page.events]) == ("b", ["started"])
+        await worker.say("b", 1)
+        assert [job_id for job_id, _ in await reader.read()] == ["b"]
+    await worker.say("b", 2)
+    assert not reader._changed
+
+
+async def test_leave() -> None:
+    """A job that is left is not read any more, whatever it says; the others are."""
+    worker = await Worker().open(limit=None)
+    await worker.enqueue("a", "b")
+    await worker.claim()
+    with Reader(worker.engine, {"a": BEGINNING, "b": BEGINNING}) as reader:
+        reader.leave("a")
+        reader.leave("a")
+        reader.leave("never followed")
+        assert [job_id for job_id, _ in await reader.read()] == ["b"]
+        await worker.say("a", 1)
+        assert not reader._changed
+        assert list(reader.cursors) == ["b"]
+        reader.follow("a")
+        ((job_id, page),) = await reader.read()
+        assert (job_id, len(page.events)) == ("a", 2)
+
+
+async def test_one_more_that_nobody_knows() -> None:
+    """A job that is followed and not known is gone."""
+    worker = await Worker().open()
+    with Reader(worker.engine, {}) as reader:
+        reader.follow("x")
+        assert await reader.read() == []
+        assert (reader.gone, reader.cursors) == (["x"], {})
+
+
 async def test_lets_go() -> None:
     """After its block a reader hears of nothing, nor inside it of a job that has ended."""
     worker = await Worker().open(limit=None)

@@ -14,7 +14,7 @@ from aiohttp.test_utils import make_mocked_request
 
 import aioqueue
 from aioqueue import ConfigurationError, QueuedFunction
-from aioqueue._function import queued_of
+from aioqueue._function import queued_of, subject_of
 from tests.inside import Inside, make_app
 from tests.stage import Stage, until
 
@@ -629,6 +629,24 @@ async def test_queued_of() -> None:
     assert queued_of(Service(1).multiply) is Service.multiply
     assert queued_of(module_level.__wrapped__) is None
     assert queued_of(None) is None
+
+
+async def test_subject_of() -> None:
+    """So is the object whose method it is; what is no method has none."""
+
+    def decorator(handler: Any) -> Any:
+        @functools.wraps(handler)
+        async def wrapper(request: web.Request) -> Any:
+            return await handler(request)
+
+        return wrapper
+
+    service = Service(1)
+    assert subject_of(service.multiply) is service
+    assert subject_of(decorator(decorator(service.multiply))) is service
+    assert subject_of(Service.multiply) is None
+    assert subject_of(decorator(module_level)) is None
+    assert subject_of(None) is None
 
 
 async def test_waiting_for_a_result_can_be_cancelled(serve) -> None:

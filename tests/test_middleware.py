@@ -10,6 +10,7 @@ import pytest
 from aiohttp import ClientConnectionError, ClientPayloadError, ClientSession, WSMsgType, web
 
 import aioqueue
+from aioqueue.web import OwnRoute
 from tests.inside import Inside
 from tests.stage import Stage, a_while, until
 
@@ -147,6 +148,23 @@ async def test_middleware_that_refuses_a_body(serve, gated: Gated) -> None:
         assert response.headers["Connection"] == "close"
 
     assert refused == [503]
+    gated.stage.end("1")
+    await running
+
+
+async def test_middleware_lets_routes_of_adapters_pass(serve, gated: Gated) -> None:
+    """A route that an adapter marks as ours is not held up, as a plain one is."""
+
+    async def answer(request: web.Request) -> web.Response:
+        return web.Response(text=f"{request.method} passed")
+
+    gated.app.add_routes([web.post("/own", OwnRoute(answer)), web.get("/plain", answer)])
+    await gated.open(serve, max_size=0)
+    running = await gated.visit("1")
+    async with gated.http.post(f"{gated.url}/own") as response:
+        assert await response.text() == "POST passed"
+    async with gated.http.get(f"{gated.url}/plain") as response:
+        assert response.status == 503
     gated.stage.end("1")
     await running
 

@@ -618,6 +618,31 @@ async def test_an_app_with_such_a_function_does_not_start(function: Callable[...
 # Calls from code
 
 
+def test_arguments_by_name() -> None:
+    """Arguments that are a JSON object, and files beside it, fill parameters by their names."""
+
+    def function(a: int, image: bytes, *, b: str = "x", job: aioqueue.Job = A_JOB) -> None: ...
+
+    signature = Signature(function, method=False)
+    assert [one.name for one in signature.parameters] == ["a", "image", "b"]
+    payload = signature.payload_of_named(b'{"a":1}', {"image": b"abc"})
+    assert signature.arguments(payload, None) == ([], {"a": 1, "image": b"abc", "job": None})
+    for raw, files, field in (
+        (b"{}", {"image": b"abc"}, "a"),
+        (b'{"a":"x"}', {"image": b"abc"}, "a"),
+        (b'{"a":1}', {}, "image"),
+        (b'{"a":1,"image":"text"}', {}, "image"),
+        (b'{"a":1,"job":1}', {"image": b"abc"}, "job"),
+    ):
+        with pytest.raises(Refused) as refused:
+            signature.payload_of_named(raw, files)
+        (error,) = refused.value.problem.extensions["errors"]
+        assert error["field"] == field
+    with pytest.raises(Refused) as refused:
+        signature.payload_of_named(b"{", {})
+    assert refused.value.problem.status == 400
+
+
 def test_a_call() -> None:
     """A call's arguments are those of a request, files and all."""
 

@@ -11,7 +11,7 @@ from aiohttp import web
 import aioqueue
 from aioqueue import ConfigurationError, QueuedFunction
 from aioqueue._options import FunctionOptions
-from aioqueue._registry import Registered, discover, policies, register, sub_apps, workers
+from aioqueue._registry import Registered, discover, policies, register, sub_apps, subjects, workers
 from aioqueue._settings import Settings
 from aioqueue.web import _RUNTIME
 
@@ -112,6 +112,23 @@ def test_everywhere_a_handler_can_be() -> None:
     places = {one.name: place for one, place in discover(app)}
     assert places["wrapped"] is places["View.get"] is app
     assert places["in a sub-sub-app"] is sub_sub_app
+
+
+def test_objects_of_methods() -> None:
+    """The objects of queued methods are those of the routes, each once, in all apps."""
+    app, sub_app = web.Application(), web.Application()
+    one, other = Service(), Service()
+    app.router.add_post("/one", one.method)
+    app.router.add_post("/again", decorator(one.method))
+    app.router.add_view("/view", View)
+    app.router.add_post("/function", named("function"))
+    app.router.add_post("/plain", plain)
+    sub_app.router.add_post("/other", decorator(other.method))
+    app.add_subapp("/sub", sub_app)
+
+    assert subjects(sub_app) == {"Service.method": [other]}
+    assert subjects(app) == {"Service.method": [one, other]}
+    assert subjects(web.Application()) == {}
 
 
 def test_middlewares_are_found() -> None:

@@ -47,7 +47,7 @@ def named_arguments(exposed: Exposed, values: Sequence[Any]) -> dict[str, Any]:
     """
     names = [one.name for one in exposed.signature.parameters]
     if len(values) > len(names):
-        raise wrong_argument("", f"There are {len(values)} values for {len(names)} parameters")
+        raise wrong_argument("data", f"has {len(values)} values for {len(names)} parameters")
     return dict(zip(names, values, strict=False))
 
 
@@ -74,13 +74,12 @@ async def payload(
             there is no room.
     """
     parameters = {one.name: one for one in exposed.signature.parameters}
-    unsendable = set(exposed.unsendable())
     taking = _Taking(sources, arrivals, owner, max_bytes)
     json: dict[str, Any] = {}
     files: dict[str, Any] = {}
     for name, value in named.items():
         parameter = parameters.get(name)
-        if value is None and name in unsendable:
+        if value is None and name in exposed.null_is_default:
             continue
         if parameter is not None and parameter.is_file and _has_files(value):
             files[name] = await taking.files(parameter, value)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, get_args
 
 import attrs
@@ -15,7 +15,7 @@ from .._errors import ConfigurationError
 from .._parameter import Parameter
 from .._parameters import Signature
 from .._registry import Registered
-from ._types import component_of, python_type, schema_of
+from ._types import component_of, python_type, schema_of, takes_null
 
 __all__ = ["API_PREFIX", "ApiNames", "Catalogue", "Exposed"]
 
@@ -42,14 +42,8 @@ class Exposed:
     outputs: Sequence[Any]
     """The types of what it gives back: a tuple's places are outputs of their own."""
 
-    def unsendable(self) -> Iterator[str]:
-        """Parameters whose defaults have no JSON form, so that clients send null for them."""
-        for parameter in self.signature.parameters:
-            default = parameter.default
-            if default is None or default is inspect.Parameter.empty:
-                continue
-            if _default(parameter) is None:
-                yield parameter.name
+    null_is_default: frozenset[str]
+    """Parameters of which null says that they are left out: clients fill in what is."""
 
 
 def _default(parameter: Parameter) -> Any:
@@ -60,6 +54,20 @@ def _default(parameter: Parameter) -> Any:
         return orjson.loads(orjson.dumps(JSON.unstructure(parameter.default)))
     except Exception:  # whatever an object of somebody's does when it is looked at
         return None
+
+
+def _null_is_default(parameters: Iterable[Parameter]) -> frozenset[str]:
+    return frozenset(
+        one.name
+        for one in parameters
+        if one.default is not inspect.Parameter.empty
+        and (not takes_null(one.annotation) or _has_no_json_form(one))
+    )
+
+
+def _has_no_json_form(parameter: Parameter) -> bool:
+    """Whether clients are told null for a default that is something else."""
+    return parameter.default is not None and _default(parameter) is None
 
 
 def _outputs(returns: Any, yields: bool) -> Sequence[Any]:
@@ -113,6 +121,7 @@ class Catalogue:
                 signature,
                 function.yields,
                 _outputs(signature.returns, function.yields),
+                _null_is_default(signature.parameters),
             )
             if self.by_name.setdefault(exposed.api_name, exposed) is not exposed:
                 raise ConfigurationError(

@@ -66,8 +66,9 @@ _RESET_SECONDS = 0.15
 """Both clients send a reset after each cancel.  Whoever iterates over outputs in the Python client
 waits for ever if the answer is there before the message that ends the job."""
 
-_STRANGERS_NAME = 8
-"""The least length of a session's name that nobody owns: who guesses it gets its results."""
+_SHORTEST_NAME = 6
+"""Who guesses a session's name that nobody owns gets its results.  Those that clients make up have
+eleven characters and more, but for one in a great many."""
 
 _LONGEST_NAME = 256
 
@@ -170,7 +171,7 @@ class GradioRoutes:
         return json_response(orjson.dumps({"event_id": job_id}))
 
     def _session_name(self, name: object, owner: str | None) -> str:
-        shortest = 1 if owner is not None else _STRANGERS_NAME
+        shortest = 1 if owner is not None else _SHORTEST_NAME
         if isinstance(name, str) and shortest <= len(name) <= _LONGEST_NAME:
             return name
         detail = f"session_hash must be a text of {shortest} to {_LONGEST_NAME} characters"
@@ -276,11 +277,11 @@ class GradioRoutes:
     async def upload(self, request: web.Request) -> web.StreamResponse:
         """Keep files for jobs that name them later."""
         owner = await self._owner(request)
-        self.uploads.check()
         spool, bodies, lot_id = self.submitter.spool, self.submitter.bodies, new_job_id()
         arrivals = Arrivals(spool, lot_id)
         paths: list[str] = []
         try:
+            self.uploads.check()
             received = await bodies.receive(request, _FILES, self.largest(request), arrivals)
             files = [file for _, file in received.files if isinstance(file, Upload)]
             if not files:

@@ -19,7 +19,8 @@ _CLOSE_SECONDS = 0.05
 has read that."""
 
 _LOOKS = 100
-"""How many sessions one tick looks at."""
+"""How many sessions one tick looks at; a tenth of them, if that is more: else they could come
+faster than they go."""
 
 
 class SessionListener(Protocol):
@@ -95,7 +96,8 @@ class Sessions:
 
     async def tick(self, now: float) -> None:
         """Forget those without jobs or streams, and the jobs that nobody has asked for in time."""
-        for key in list(islice(self._sessions, _LOOKS)):
+        looks = max(_LOOKS, len(self._sessions) // 10)
+        for key in list(islice(self._sessions, looks)):
             session = self._sessions[key]
             if not session.streams:
                 await self._forget(session)

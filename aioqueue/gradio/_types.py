@@ -37,7 +37,7 @@ from .._annotations import (
 )
 from .._upload import Upload
 
-__all__ = ["FILE_META", "component_of", "is_file", "python_type", "schema_of"]
+__all__ = ["FILE_META", "component_of", "is_file", "python_type", "schema_of", "takes_null"]
 
 FILE_META = {"_type": "gradio.FileData"}
 """What clients know a file by."""
@@ -206,6 +206,12 @@ def _class_type(kind: Any, within: Sequence[Any]) -> str:
     within = (*within, kind)
     fields = (f"{name}: {python_type(hint, within)}" for name, hint, _ in _fields(kind))
     return f"dict({', '.join(fields)})"
+
+
+def takes_null(target: Any) -> bool:
+    """Whether null is a value of a type."""
+    options = map(_plain, options_of(_plain(target)))
+    return any(one is None or one is type(None) or one in _ANYTHING for one in options)
 
 
 def component_of(target: Any) -> str:

@@ -1,0 +1,148 @@
+"""Setting Gradio's door up: once, after the queues, where the app wants it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+import aioqueue
+import aioqueue.gradio
+from aioqueue import ConfigurationError
+from tests.gradio.visitor import Visitor, gradio_shop
+from tests.inside import Shop, make_app
+
+pytestmark = pytest.mark.one_loop
+
+
+@aioqueue.queued
+def add(a: int, b: int = 2) -> int:
+    """Add two numbers."""
+    return a + b
+
+
+def test_before_the_queues() -> None:
+    """Without queues there is nothing to call."""
+    with pytest.raises(ConfigurationError, match=r"call aioqueue\.setup\(app\) before"):
+        aioqueue.gradio.setup(web.Application())
+
+
+def test_twice() -> None:
+    """One door is enough."""
+    app = make_app(add)
+    aioqueue.gradio.setup(app)
+    with pytest.raises(ConfigurationError, match="twice"):
+        aioqueue.gradio.setup(app, path="/other")
+
+
+@pytest.mark.parametrize("path", ["gradio", "/gradio/", "/", "gradio/"])
+def test_wrong_path(path: str) -> None:
+    """A path is told as it should be written."""
+    app = make_app(add)
+    with pytest.raises(ConfigurationError, match="write it as '/gradio'"):
+        aioqueue.gradio.setup(app, path=path)
+    aioqueue.gradio.setup(app, path="/gradio")
+
+
+@pytest.mark.parametrize("names", [{"ad": "plus"}, {"add": "x", "times": "x"}])
+async def test_wrong_names(serve, names: Any) -> None:
+    """An app whose names are wrong does not start, and leaves nothing behind."""
+    times = aioqueue.queued(name="times")(lambda: None)
+    app = make_app(add, times)
+    aioqueue.gradio.setup(app, api_names=names)
+    with pytest.raises(ConfigurationError):
+        await serve(app)
+
+
+async def test_names(serve, http) -> None:
+    """Functions are called by the names that clients know."""
+    shop = await gradio_shop(add, api_names={"add": "/predict"}).open(serve, http)
+    visitor = Visitor(shop)
+    assert await visitor.call("predict", 1) == [("complete", [3])]
+    assert (await visitor.post("/call/add", {"data": [1]})).status == 404
+
+
+class Painter:
+    """Has a queued method."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    @aioqueue.queued
+    async def paint(self, colour: str) -> str:
+        """Paint."""
+        return f"{self.name} {colour}"
+
+
+async def test_methods(serve, http) -> None:
+    """A method is called on its object, which is that of its routes."""
+    shop = Shop()
+    app = web.Application()
+    painter = Painter("red")
+    for path in ("/a", "/b"):
+        app.router.add_post(path, painter.paint)
+    aioqueue.setup(app)
+    aioqueue.gradio.setup(app)
+    shop.app = app
+    visitor = Visitor(await shop.open(serve, http))
+    assert await visitor.call("Painter_paint", "wall") == [("complete", ["red wall"])]
+
+
+async def test_methods_of_several_objects(serve, http) -> None:
+    """Of several objects nobody can say which is meant, so their method is left out."""
+    app = web.Application()
+    app.router.add_post("/a", Painter("red").paint)
+    app.router.add_post("/b", Painter("blue").paint)
+    aioqueue.setup(app)
+    aioqueue.gradio.setup(app)
+    async with http.get(f"{await serve(app)}/config") as response:
+        assert (await response.json())["dependencies"] == []
+
+
+async def test_functions_without_a_route(serve, http) -> None:
+    """A function that is only named in setup is there, and runs with the app."""
+    apps = []
+
+    @aioqueue.queued
+    async def function(job: aioqueue.Job = aioqueue.JOB) -> str:
+        apps.append(job.app)
+        return "done"
+
+    shop = Shop()
+    shop.app = web.Application()
+    aioqueue.setup(shop.app, functions=[function])
+    aioqueue.gradio.setup(shop.app)
+    visitor = Visitor(await shop.open(serve, http))
+    assert await visitor.call("function") == [("complete", ["done"])]
+    assert apps == [shop.app]
+
+
+async def test_sub_app(serve, http) -> None:
+    """A function of a sub-app is there, and its jobs have the sub-app's things around them."""
+    apps = []
+
+    @aioqueue.queued
+    async def function(job: aioqueue.Job = aioqueue.JOB) -> None:
+        apps.append(job.app)
+
+    shop, below = Shop(), web.Application()
+    below.router.add_post("/function", function)
+    shop.app = web.Application()
+    shop.app.add_subapp("/below", below)
+    aioqueue.setup(shop.app)
+    aioqueue.gradio.setup(shop.app)
+    visitor = Visitor(await shop.open(serve, http))
+    assert await visitor.call("function") == [("complete", [])]
+    assert apps == [below]
+
+
+async def test_after_the_end() -> None:
+    """An app that has ended answers no client any more."""
+    app = make_app(add)
+    aioqueue.gradio.setup(app)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    assert len(app[aioqueue.gradio._ROUTES]) == 1
+    await runner.cleanup()
+    assert app[aioqueue.gradio._ROUTES] == []

@@ -1,0 +1,379 @@
+"""Files that clients upload: for whom, for how long, and what becomes of them as arguments."""
+
+from __future__ import annotations
+
+import os
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import ClientResponse, FormData, web
+
+import aioqueue
+from aioqueue import Upload
+from aioqueue._spool import Spool
+from aioqueue.gradio._uploads import Uploads
+from tests.gradio.visitor import Visitor, gradio_shop
+from tests.stage import until
+
+META = {"_type": "gradio.FileData"}
+
+
+@aioqueue.queued
+def one(file: Upload, note: str = "") -> list[Any]:
+    """Take a file."""
+    return [file.name, file.size, file.read().decode(), note]
+
+
+@aioqueue.queued
+def many(files: list[Upload]) -> list[list[str]]:
+    """Take several files."""
+    return [[file.name, file.read().decode()] for file in files]
+
+
+@aioqueue.queued
+def memory(content: bytes) -> list[Any]:
+    """Take a file in memory."""
+    return [len(content), content.decode()]
+
+
+@aioqueue.queued
+def maybe(file: Upload | None = None) -> str:
+    """Take a file that may be missing."""
+    return "none" if file is None else file.name
+
+
+@aioqueue.queued(max_body_size=1000)
+def small(file: Upload, note: str = "") -> int:
+    """Take a small file."""
+    return file.size
+
+
+@aioqueue.queued
+def anything(value: Any = None) -> Any:
+    """Take what looks like a file as it is."""
+    return value
+
+
+def owner_of(request: web.Request) -> str | None:
+    """Whose a request is: as it says."""
+    return request.headers.get("X-Owner")
+
+
+@pytest.fixture
+async def visitor(serve, http, tmp_path: Path) -> Visitor:
+    """A visitor of a shop that takes files of every kind."""
+    settings = {"spool_dir": tmp_path, "owner": owner_of, "max_spool_bytes": 5_000_000}
+    settings |= {"max_results": 20, "max_body_size": 2_000_000}
+    shop = gradio_shop(one, many, memory, maybe, small, anything, settings=settings)
+    return Visitor(await shop.open(serve, http))
+
+
+async def post_files(
+    visitor: Visitor, *files: tuple[str, Any], field: str = "files", **headers: str
+) -> ClientResponse:
+    """Upload files; answers with the body read."""
+    form = FormData(default_to_multipart=True, quote_fields=False)
+    for name, content in files:
+        form.add_field(field, BytesIO(content), filename=name, content_type="text/plain")
+    url, headers = visitor.url("/upload"), visitor.headers | headers
+    response = await visitor.shop.http.post(url, data=form, headers=headers)
+    await response.read()
+    return response
+
+
+async def upload(visitor: Visitor, *files: tuple[str, Any]) -> list[str]:
+    """Upload files; answers their paths."""
+    response = await post_files(visitor, *files)
+    assert response.status == 200, await response.text()
+    paths: list[str] = await response.json()
+    assert len(paths) == len(files)
+    return paths
+
+
+def told(path: str, **fields: Any) -> dict[str, Any]:
+    """What clients say of a file."""
+    return {"path": path, "meta": META, **fields}
+
+
+async def run(visitor: Visitor, name: str, *values: Any) -> Any:
+    """The result of a job."""
+    response = await visitor.post(f"/run/{name}", {"data": list(values)})
+    assert response.status == 200, await response.text()
+    (value,) = (await response.json())["data"]
+    return value
+
+
+async def wrong(visitor: Visitor, name: str, *values: Any) -> tuple[str, str]:
+    """What is wrong with the only argument that is."""
+    response = await visitor.post(f"/run/{name}", {"data": list(values)})
+    assert response.status == 422, await response.text()
+    (error,) = (await response.json())["detail"]
+    return error["parameter_name"], error["message"]
+
+
+def files_in(path: Path) -> list[Path]:
+    """Whatever lies in the directories of jobs."""
+    # Unlike rglob, it does not mind what is removed while it looks.
+    return [Path(root, name) for root, _, names in os.walk(path) for name in names]
+
+
+# Uploading, and using it
+
+
+async def test_a_file(visitor: Visitor) -> None:
+    """A file is uploaded, and a job gets it, with the name that its client says."""
+    (path,) = await upload(visitor, ("a.txt", b"abc"))
+    assert await run(visitor, "one", told(path), "note") == ["a.txt", 3, "abc", "note"]
+    named = told(path, orig_name="../b/other.txt", url="http://elsewhere", size=99, mime_type="x")
+    assert await run(visitor, "one", named) == ["other.txt", 3, "abc", ""]
+    for name in (None, 3, "", "..", "/"):
+        assert (await run(visitor, "one", told(path, orig_name=name)))[0] == "a.txt"
+    await visitor.join("one", told(path))
+    (end,) = (one for one in await visitor.told() if one["msg"] == "process_completed")
+    assert end["output"]["data"] == [["a.txt", 3, "abc", ""]]
+
+
+async def test_several_files(visitor: Visitor) -> None:
+    """Several files come in one request, and each has its own path."""
+    paths = await upload(visitor, ("a.txt", b"a"), ("a.txt", b"b"), ("c.txt", b""))
+    assert len(set(paths)) == 3
+    values = [told(path) for path in paths]
+    expected = [["a.txt", "a"], ["a.txt", "b"], ["c.txt", ""]]
+    assert await run(visitor, "many", values) == expected
+    assert await run(visitor, "many", values[::-1]) == expected[::-1]
+    assert await run(visitor, "many", values[1]) == expected[1:2]
+    assert await run(visitor, "many", []) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("blob", "blob"),
+        ("ä ☃.txt", "ä ☃.txt"),
+        ("../../etc/passwd", "passwd"),
+        ("C:\\temp\\a.txt", "a.txt"),
+        ("a\u2028b\u200b.txt", "ab.txt"),
+        ("x" * 300, "x" * 255),
+        ("a%2fb", "a%2fb"),
+        ("..", ""),
+    ],
+)
+@pytest.mark.one_loop
+async def test_names(visitor: Visitor, tmp_path: Path, name: str, expected: str) -> None:
+    """Whatever a client calls a file, its path leads to it and to nothing else."""
+    (path,) = await upload(visitor, (name, b"abc"))
+    assert path.endswith(f"/0/{expected}")
+    assert await run(visitor, "one", told(path)) == [expected, 3, "abc", ""]
+    assert all(one.is_relative_to(tmp_path) for one in files_in(tmp_path))
+
+
+async def test_in_memory(visitor: Visitor) -> None:
+    """A function that takes bytes gets them."""
+    (path,) = await upload(visitor, ("a.txt", b"abc"))
+    assert await run(visitor, "memory", told(path)) == [3, "abc"]
+
+
+async def test_missing(visitor: Visitor) -> None:
+    """A file that may be missing may be null, or left out."""
+    (path,) = await upload(visitor, ("a.txt", b"abc"))
+    assert await run(visitor, "maybe", told(path)) == "a.txt"
+    assert await run(visitor, "maybe", None) == "none"
+    assert await run(visitor, "maybe") == "none"
+
+
+async def test_twice(visitor: Visitor, tmp_path: Path) -> None:
+    """Two jobs may take the same file: each has its own, and it goes with the job."""
+    (path,) = await upload(visitor, ("a.txt", b"abc"))
+    assert len(files_in(tmp_path)) == 1
+    for _ in range(3):
+        assert await run(visitor, "one", told(path)) == ["a.txt", 3, "abc", ""]
+    both = [told(path), told(path)]
+    assert await run(visitor, "many", both) == [["a.txt", "abc"]] * 2
+    await until(lambda: len(files_in(tmp_path)) == 1)
+
+
+async def test_what_only_looks_like_a_file(visitor: Visitor) -> None:
+    """Where no file is wanted, what clients say of one is a value like any other."""
+    value = told("/etc/passwd")
+    assert await run(visitor, "anything", value) == value
+
+
+# What is no file of theirs
+
+
+@pytest.mark.one_loop
+async def test_other_paths(visitor: Visitor, tmp_path: Path) -> None:
+    """Only what was issued is a file: no path of the server's, in whatever disguise."""
+    mine = tmp_path / "mine.txt"
+    mine.write_text("mine")
+    (path,) = await upload(visitor, ("a.txt", b"abc"))
+    lot = path.partition("/")[0]
+    (real,) = [one for one in files_in(tmp_path) if one != mine]
+    others = [
+        *("", "/", "/etc/passwd", "../../etc/passwd", "file:///etc/passwd", str(mine), str(real)),
+        *(f"{lot}", f"{lot}/", f"{lot}/1/a.txt", f"{lot}/-1/a.txt", f"{lot}/x/a.txt", "x/0/a.txt"),
+        *(f"{lot}/../{lot}/0/a.txt", f"{lot}/\N{ARABIC-INDIC DIGIT ZERO}/a.txt", f"/{path}"),
+        *(f"{lot}/{'9' * 100}/a", f"{lot}/ 0/a.txt", f"{lot}/{real.name}", "\0"),
+    ]
+    for other in others:
+        message = await wrong(visitor, "one", told(other))
+        assert message == ("file", "is no file that you have uploaded, or it is no longer kept")
+    assert await run(visitor, "one", told(f"{lot}/0/anything")) == ["a.txt", 3, "abc", ""]
+
+
+@pytest.mark.one_loop
+async def test_what_is_no_file(visitor: Visitor) -> None:
+    """A value that is no file is refused in the words of any other value."""
+    (path,) = await upload(visitor, ("a.txt", b"abc"))
+    for value in (
+        *("text", 3, path, {"path": path}, {"path": path, "meta": {"_type": "x"}}, [path]),
+        *({"path": 3, "meta": META}, {"path": None, "meta": META}, {"meta": META}),
+        *([told(path), "text"], [told(path)]),
+    ):
+        response = await visitor.post("/run/one", {"data": [value]})
+        assert response.status == 422, value
+        assert "file" in (await response.json())["detail"][0]["parameter_name"]
+
+
+async def test_owners(visitor: Visitor) -> None:
+    """What somebody has uploaded nobody else can use."""
+    visitor.headers["X-Owner"] = "me"
+    (path,) = await upload(visitor, ("a.txt", b"abc"))
+    for headers in ({"X-Owner": "you"}, {}):
+        stranger = Visitor(visitor.shop)
+        stranger.headers = headers
+        name, message = await wrong(stranger, "one", told(path))
+        assert (name, "no file that you have uploaded" in message) == ("file", True)
+    assert (await run(visitor, "one", told(path)))[2] == "abc"
+
+
+async def test_expiry(visitor: Visitor, tmp_path: Path) -> None:
+    """A file that no job has taken in time is removed; a job that has taken it keeps its own."""
+    (early,) = await upload(visitor, ("a.txt", b"early"))
+    inside = visitor.shop.inside
+    await inside.pass_time(599, step=100)
+    assert (await run(visitor, "one", told(early)))[2] == "early"
+    await inside.pass_time(2)
+    assert (await wrong(visitor, "one", told(early)))[0] == "file"
+    await until(lambda: not files_in(tmp_path))
+
+
+async def test_a_file_that_has_gone(visitor: Visitor, tmp_path: Path) -> None:
+    """A file that is no longer on the disk is the client's to upload again."""
+    (path,) = await upload(visitor, ("a.txt", b"abc"))
+    (real,) = files_in(tmp_path)
+    real.unlink()
+    assert await wrong(visitor, "one", told(path)) == (
+        "file",
+        "is no longer there: upload it again",
+    )
+
+
+# Limits
+
+
+async def text_of(response: ClientResponse, status: int) -> str:
+    """What an upload that failed says, which clients show as it is."""
+    assert response.status == status, await response.text()
+    assert response.content_type == "text/plain"
+    return await response.text()
+
+
+async def test_too_large(visitor: Visitor, tmp_path: Path) -> None:
+    """What is larger than any function takes is refused in plain words, and leaves nothing."""
+    response = await post_files(visitor, ("a.txt", b"x" * 2_100_000))
+    assert await text_of(response, 413) == "The body may have 2000000 bytes."
+    await until(lambda: not files_in(tmp_path))
+
+
+async def test_too_large_for_the_function(visitor: Visitor, tmp_path: Path) -> None:
+    """Files count with the other arguments against what their function takes."""
+    (path, large) = await upload(visitor, ("a.txt", b"x" * 950), ("b.txt", b"x" * 1001))
+    assert await run(visitor, "small", told(path)) == 950
+    for values in ((told(large),), (told(path), "x" * 50)):
+        response = await visitor.post("/run/small", {"data": list(values)})
+        assert response.status == 413
+        assert (await response.json())["detail"] == "The arguments may have 1000 bytes."
+    await until(lambda: len(files_in(tmp_path)) == 2)
+
+
+async def test_no_room(visitor: Visitor, tmp_path: Path) -> None:
+    """Beyond the room on disk an upload is refused, and a job that would take a file, too."""
+    for _ in range(2):
+        (path,) = await upload(visitor, ("a.txt", b"x" * 1_900_000))
+    response = await post_files(visitor, ("a.txt", b"x" * 1_900_000))
+    assert "no room" in await text_of(response, 503)
+    response = await visitor.post("/run/one", {"data": [told(path)]})
+    assert response.status == 503
+    await until(lambda: len(files_in(tmp_path)) == 2)
+    await visitor.shop.inside.pass_time(601, step=100)
+    await until(lambda: not files_in(tmp_path))
+    assert await upload(visitor, ("a.txt", b"x" * 1_900_000))
+
+
+async def test_too_many(visitor: Visitor) -> None:
+    """There are never more than so many uploads."""
+    for _ in range(20):
+        await upload(visitor, ("a.txt", b"abc"))
+    assert "no room" in await text_of(await post_files(visitor, ("a.txt", b"abc")), 503)
+
+
+@pytest.mark.one_loop
+async def test_another_field(visitor: Visitor, tmp_path: Path) -> None:
+    """What is no file in the right field is refused, and leaves nothing."""
+    wrong = "There is no file in a field files."
+    assert await text_of(await post_files(visitor, ("a", b"abc"), field="other"), 400) == wrong
+    response = await visitor.post("/upload", {"files": []})
+    assert await text_of(response, 400) == wrong
+    url = visitor.url("/upload")
+    for data, status in ((b"abc", 415), ({"files": "text"}, 415)):
+        response = await visitor.shop.http.post(url, data=data)
+        await text_of(response, status)
+    form = FormData(default_to_multipart=True)
+    form.add_field("files", "text")
+    assert await text_of(await visitor.shop.http.post(url, data=form), 400) == wrong
+    assert not files_in(tmp_path)
+
+
+async def test_another_site(visitor: Visitor) -> None:
+    """A page of another site can't fill the disk in somebody's name."""
+    for headers in ({"Sec-Fetch-Site": "cross-site"}, {"Origin": "https://evil.example"}):
+        await text_of(await post_files(visitor, ("a", b"abc"), **headers), 403)
+    for headers in ({"Sec-Fetch-Site": "same-origin"}, {"Origin": visitor.shop.url}):
+        assert (await post_files(visitor, ("a", b"abc"), **headers)).status == 200
+
+
+async def test_refused_jobs(visitor: Visitor, tmp_path: Path) -> None:
+    """A job whose other arguments are wrong leaves no file of its own."""
+    (path,) = await upload(visitor, ("a.txt", b"abc"))
+    assert (await wrong(visitor, "one", told(path), 3))[0] == "note"
+    await until(lambda: len(files_in(tmp_path)) == 1)
+
+
+# By themselves
+
+
+async def test_forgotten_in_their_order(tmp_path: Path) -> None:
+    """Each request's files go when their own time is over."""
+    spool = Spool(tmp_path, 1000)
+    uploads = Uploads(spool, ttl=10, most=3)
+    file = Upload("a", "text/plain", 1, tmp_path / "a")
+    for number in range(3):
+        uploads.check()
+        assert uploads.add(f"lot{number}", "me", [file, file], float(number)) == [
+            f"lot{number}/0/a",
+            f"lot{number}/1/a",
+        ]
+    with pytest.raises(aioqueue.Refused):
+        uploads.check()
+    await uploads.tick(9.9)
+    assert uploads.find("lot0/1/a", "me") is file
+    assert uploads.find("lot0/2/a", "me") is None
+    assert uploads.find("lot0/0/a", None) is None
+    await uploads.tick(11.0)
+    found = [uploads.find(f"lot{number}/0/a", "me") for number in range(3)]
+    assert found == [None, None, file]
+    uploads.check()
+    await spool.close()

@@ -77,8 +77,10 @@ class Estimator:
         forecast = Forecast(stats, workers, now, self._demands)
         self._forecasts[queue] = (now, has_slot, forecast)
         overtaking = self._overtaking.get(queue)
-        if overtaking is not None and overtaking.watched:
-            overtaking.look(await self._engine.ahead(overtaking.watched), forecast.started)
+        if overtaking is not None and (watched := overtaking.watched):
+            places = await self._engine.ahead(watched)
+            if watched == overtaking.watched:  # else others are watched by now
+                overtaking.look(places, forecast.started)
         return forecast
 
     def overtaken(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import enum
+import subprocess
+import sys
 import tracemalloc
 from typing import Any
 
@@ -83,3 +85,19 @@ def test_what_is_kept_takes_no_more_room_than_it_has_bytes() -> None:
 
     assert len(kept) == 1000
     assert size < 1000 * 200
+
+
+def test_wide_and_deep() -> None:
+    """A value that is deep and wide does no harm: one that a request of 4 kB brought crashed orjson.
+
+    In a process of its own, and more than once, since it was its heap that broke.
+    """
+    script = """
+import orjson
+value = "a"
+for _ in range(100):
+    value = [value] + [1] * 20
+for _ in range(50):
+    assert orjson.loads(orjson.dumps(value)) == value
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)

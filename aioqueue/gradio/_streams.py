@@ -143,9 +143,8 @@ class SessionStream(Stream):
     async def _news(self) -> AsyncIterator[Message]:
         # First, so that whatever is read is of a job whose place is told before it.
         pages = await self.reader.read()
-        fresh, self._fresh = self._fresh, []
-        for job_id in fresh:
-            yield await self._estimation(job_id)
+        while self._fresh:  # also those that join meanwhile: they may be cancelled, too
+            yield await self._estimation(self._fresh.pop(0))
         cancelled, self._cancelled = self._cancelled, []
         for job_id in cancelled:
             if job_id in self._jobs:

@@ -480,6 +480,29 @@ async def test_cancelled_while_its_end_is_told(desk: Desk) -> None:
     ]
 
 
+async def test_cancelled_before_its_place_is_told(desk: Desk) -> None:
+    """A job that joins and is cancelled while another one's place is looked up has its own."""
+    paper = desk.open()
+    await a_while()
+    asked, answered = asyncio.Event(), asyncio.Event()
+    get = desk.engine.get
+
+    async def get_slowly(job_id: str) -> Any:
+        asked.set()
+        await answered.wait()
+        return await get(job_id)
+
+    desk.engine.get = get_slowly  # type: ignore[method-assign]
+    await desk.join("a")
+    await asked.wait()
+    await desk.join("b")
+    await desk.cancel("b")
+    answered.set()
+    await a_while()
+    assert kinds_of(paper.of("b")) == ["estimation", "process_completed"]
+    await desk.cancel("a")
+
+
 async def test_cancelled_before_the_stream(desk: Desk) -> None:
     """A job that was cancelled before anybody listened is told so to the one who comes."""
     await desk.join("a")

@@ -194,6 +194,17 @@ async def test_twice(visitor: Visitor, tmp_path: Path) -> None:
     await until(lambda: len(files_in(tmp_path)) == 1)
 
 
+async def test_only_this_process_has_the_file(visitor: Visitor) -> None:
+    """A job with a file is bound to the process that has the disk; others are not."""
+    (path,) = await upload(visitor, ("a.txt", b"abc"))
+    inside, nodes = visitor.shop.inside, []
+    for value in (told(path), None):
+        response = await visitor.post("/call/maybe", {"data": [value]})
+        job_id = (await response.json())["event_id"]
+        nodes.append((await inside.engine.get(job_id)).record.node)
+    assert nodes == [inside.runtime.submitter.scheduler.node, None]
+
+
 async def test_what_only_looks_like_a_file(visitor: Visitor) -> None:
     """Where no file is wanted, what clients say of one is a value like any other."""
     value = told("/etc/passwd")

@@ -59,6 +59,8 @@ class Reader:
         """Follow a job no longer, though it has not ended."""
         if self.cursors.pop(job_id, None) is not None:
             self._engine.unwatch(job_id, self._wake)
+            if self._progress is not None:
+                self._progress.pop(job_id, None)
 
     def _wake(self, job_id: str) -> None:
         self._changed[job_id] = None
@@ -106,8 +108,7 @@ class Reader:
                 elif (news := self._news(job_id, page)) is not None:
                     pages.append((job_id, news))
                 if page is None or page.ended:
-                    del self.cursors[job_id]
-                    self._engine.unwatch(job_id, self._wake)
+                    self.leave(job_id)
                 elif page.events:
                     self.cursors[job_id] = page.events[-1].id
         return pages

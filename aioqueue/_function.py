@@ -25,6 +25,7 @@ from ._running import CURRENT, Job
 __all__ = [
     "Handler",
     "QueuedFunction",
+    "is_queued",
     "mark_as_coroutine_function",
     "queued_of",
     "subject_of",
@@ -339,6 +340,11 @@ def queued_of(handler: Any) -> QueuedFunction[Any, Any] | None:
     """The queued function that a handler is, or wraps, as decorators do with functools.wraps."""
     found = _queued(handler)
     return found.function if isinstance(found, _BoundFunction) else found
+
+
+def is_queued(handler: Any) -> bool:
+    """Whether a handler is a queued function or method itself, with nothing around it."""
+    return isinstance(handler, QueuedFunction | _BoundFunction)
 
 
 def subject_of(handler: Any) -> Any:

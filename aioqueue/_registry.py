@@ -12,7 +12,7 @@ from ._active import Local
 from ._batch import Batch
 from ._errors import ConfigurationError
 from ._executors import Call
-from ._function import Handler, QueuedFunction, queued_of, subject_of
+from ._function import Handler, QueuedFunction, is_queued, queued_of, subject_of
 from ._job import AdmissionLimits, Attempt, Demand, Order, QueuePolicy
 from ._options import FunctionOptions
 from ._parameters import Signature
@@ -24,6 +24,7 @@ __all__ = [
     "Registered",
     "by_name",
     "discover",
+    "guarded",
     "policies",
     "queued_handlers",
     "register",
@@ -329,6 +330,22 @@ def subjects(root: web.Application) -> dict[str, list[Any]]:
                 objects = found.setdefault(function.name, [])
                 if subject not in objects:
                     objects.append(subject)
+    return found
+
+
+def guarded(root: web.Application) -> set[str]:
+    """The functions that have something before one of their routes.
+
+    That is a sub-application, with its middlewares, or what wraps the handler: who comes through
+    another door would pass it by.
+    """
+    found: set[str] = set()
+    for app in (root, *sub_apps(root)):
+        for resource in app.router.resources():
+            for route in resource if "app" not in resource.get_info() else ():
+                function = queued_of(route.handler)
+                if function is not None and not (app is root and is_queued(route.handler)):
+                    found.add(function.name)
     return found
 
 

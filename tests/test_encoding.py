@@ -88,7 +88,7 @@ def test_what_is_kept_takes_no_more_room_than_it_has_bytes() -> None:
 
 
 def test_wide_and_deep() -> None:
-    """A value that is deep and wide does no harm: one that a request of 4 kB brought crashed orjson.
+    """A value that is deep and wide does no harm: one of 4 kB crashed versions of orjson.
 
     In a process of its own, and more than once, since it was its heap that broke.
     """

@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from aioqueue._eventlog import Reader, ended, follow, outputs
-from aioqueue._job import BEGINNING, Emission, EventId
+from aioqueue._job import BEGINNING, Emission, EventId, JobState, Outcome
 from tests.clock import ManualClock
 from tests.inside import Worker
 
@@ -424,3 +424,24 @@ async def test_ended() -> None:
     assert not waiting.done()
     await worker.end("b")
     await waiting
+
+
+async def test_progress_of_a_job_that_has_ended() -> None:
+    """A reader that takes on one job after the other keeps nothing of those that have ended."""
+    worker = await Worker().open(limit=None)
+    with Reader(worker.engine, {}) as reader:
+        for number in range(3):
+            await worker.enqueue(f"job-{number}")
+            await worker.claim()
+            reader.follow(f"job-{number}")
+            claim = worker.claims[f"job-{number}"]
+            emission = Emission("progress", b'{"progress":0.5}', durable=False)
+            await worker.engine.emit(claim, f"job-{number}", [emission])
+            await reader.read()
+            assert reader._progress
+            if number == 0:
+                reader.leave("job-0")
+            else:
+                await worker.engine.settle(claim, [Outcome(f"job-{number}", JobState.SUCCEEDED)])
+                await reader.read()
+            assert not reader._progress

@@ -22,7 +22,7 @@ from types import MappingProxyType
 from aiohttp import hdrs, web
 
 from .._errors import ConfigurationError
-from .._registry import subjects
+from .._registry import guarded, subjects
 from ..web import SETTINGS, OwnRoute, runtime_of
 from ._arguments import FileSources
 from ._catalogue import ApiNames, Catalogue
@@ -51,11 +51,13 @@ def setup(
     """Let Gradio's clients call the app's queued functions.  Call it after ``aioqueue.setup``.
 
     Every queued function is there under its own name, but for those that take the request, since
-    such a client has no request to make.
+    such a client has no request to make; and but for those in a sub-application, or wrapped by a
+    decorator, unless you name them: these clients pass by what stands before their routes.
 
     Args:
         app: the root application.
         api_names: for names of functions the names that clients call them by; False hides one.
+            Functions without a route are there, too.
         path: where clients find it, if not at the root: they pass ``http://host/path``.
         login: for clients that are given ``auth``: awaited with the request, a name and a password,
             it returns the response that logs them in (with a cookie of yours), or None.
@@ -104,7 +106,7 @@ async def _live(
     _refuse_taken_routes(app, path)
     runtime = runtime_of(app)
     submitter, engine = runtime.submitter, runtime.submitter.engine
-    catalogue = Catalogue(runtime.functions, subjects(app), api_names)
+    catalogue = Catalogue(runtime.functions, subjects(app), guarded(app), api_names)
     settings = submitter.settings
     uploads = Uploads(submitter.spool, settings.result_ttl, settings.max_results)
     fetcher = Fetcher(allow_url)
@@ -131,7 +133,7 @@ def _refuse_taken_routes(app: web.Application, path: str) -> None:
     for method, below in ROUTES:
         for route in app.router.routes():
             resource = route.resource
-            if resource is None or resource.canonical != path + below:
+            if resource is None or resource.canonical != path + below.replace(":.+", ""):
                 continue
             if route.method in (method, hdrs.METH_ANY) and not isinstance(route.handler, OwnRoute):
                 raise ConfigurationError(

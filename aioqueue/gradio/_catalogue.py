@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Mapping, Sequence
+import logging
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Literal, get_args
 
 import attrs
@@ -18,6 +19,8 @@ from .._registry import Registered
 from ._types import component_of, python_type, schema_of, takes_null
 
 __all__ = ["API_PREFIX", "ApiNames", "Catalogue", "Exposed"]
+
+logger = logging.getLogger("aioqueue")
 
 API_PREFIX = "/gradio_api"
 """Below which nearly all routes are, as the clients are told."""
@@ -82,11 +85,13 @@ class Catalogue:
     """The functions of a started app that clients may call.
 
     Those that take the request can't be called with arguments, and are left out; so are methods of
-    which there is more than one object.
+    which no object has a route, or more than one.  One with something before its route is only
+    there if it is named.
 
     Args:
         functions: all queued functions, by name.
         subjects: the objects of those that are methods.
+        guarded: those that have something before their routes.
         api_names: what some are called, or that they are hidden.
 
     Raises:
@@ -97,6 +102,7 @@ class Catalogue:
         self,
         functions: Mapping[str, Registered],
         subjects: Mapping[str, Sequence[Any]],
+        guarded: Collection[str],
         api_names: ApiNames,
     ) -> None:
         if unknown := sorted(set(api_names) - set(functions)):
@@ -112,6 +118,15 @@ class Catalogue:
                 continue
             objects = subjects.get(name, ()) if function.is_method else (None,)
             if len(objects) != 1:
+                continue
+            if name in guarded and name not in api_names:
+                logger.warning(
+                    "%s is not there for Gradio's clients: they would pass by what stands before "
+                    "its route, a sub-application or what wraps it. If they may, name it in "
+                    "aioqueue.gradio.setup(app, api_names={%r: …}).",
+                    name,
+                    name,
+                )
                 continue
             signature = function.signature
             exposed = Exposed(
@@ -129,9 +144,11 @@ class Catalogue:
                     "another one in aioqueue.gradio.setup(app, api_names={…})."
                 )
         self.by_index: Sequence[Exposed] = list(self.by_name.values())
+        self.info = self._info()
+        """What a client asks for second: parameters, types, defaults and docs, as JSON."""
+        self._components, self._dependencies = self._endpoints()
 
-    def config(self, app_id: int, max_file_size: int | None) -> bytes:
-        """What a client asks for first: how to talk, and what there is to call."""
+    def _endpoints(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         components: list[dict[str, Any]] = []
 
         def numbered(types: Sequence[Any]) -> list[int]:
@@ -158,6 +175,10 @@ class Catalogue:
             }
             for index, one in enumerate(self.by_index)
         ]
+        return components, dependencies
+
+    def config(self, app_id: int, max_file_size: int | None) -> bytes:
+        """What a client asks for first: how to talk, and what there is to call."""
         return orjson.dumps(
             {
                 "version": VERSION,
@@ -168,13 +189,12 @@ class Catalogue:
                 "enable_queue": True,
                 "connect_heartbeat": False,
                 "max_file_size": max_file_size,
-                "components": components,
-                "dependencies": dependencies,
+                "components": self._components,
+                "dependencies": self._dependencies,
             }
         )
 
-    def info(self) -> bytes:
-        """What a client asks for next: parameters, types, defaults and docs."""
+    def _info(self) -> bytes:
         named = {f"/{one.api_name}": _endpoint(one) for one in self.by_index}
         # The values of an Enum may be anything.
         return orjson.dumps({"named_endpoints": named, "unnamed_endpoints": {}}, default=str)

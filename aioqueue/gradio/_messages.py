@@ -16,6 +16,7 @@ import orjson
 
 from .._job import Content, JobState, Snapshot
 from .._spool import in_thread
+from .._upload import base_name
 from ..engines.base import Engine, EventPage
 from ._catalogue import Exposed
 from ._types import FILE_META
@@ -28,6 +29,9 @@ _LEVELS = {"debug": "info", "info": "info", "warning": "warning", "success": "su
 """What clients know of how important a line is; what is in no list is an error's."""
 
 _SHOWN_SECONDS = 10
+
+_LARGE = 64 << 10
+"""How many bytes of JSON are no longer looked at."""
 
 
 def estimation(
@@ -75,7 +79,7 @@ class JobMessages:
         files: what the URL of a result that is a file begins with.
     """
 
-    __slots__ = ("_engine", "_exposed", "_files", "_id", "_values")
+    __slots__ = ("_engine", "_exposed", "_files", "_id", "_is_wrong", "_values")
 
     def __init__(self, exposed: Exposed, job_id: str, engine: Engine, files: str) -> None:
         self._exposed = exposed
@@ -83,6 +87,7 @@ class JobMessages:
         self._engine = engine
         self._files = files
         self._values: list[Any] | None = None  # what it has put out last
+        self._is_wrong = False  # whether an output had not as many values as were promised
 
     async def of(self, page: EventPage) -> AsyncIterator[Message]:
         """What a page of the log says; after an end nothing more."""
@@ -93,10 +98,12 @@ class JobMessages:
             elif event.type == "log":
                 yield self._log(fields["level"], fields["message"])
             elif event.type == "output":
-                message = self._output(fields["data"])
-                yield message
-                if terminal(message):
-                    return
+                values = self._places(fields["data"])
+                self._is_wrong = self._is_wrong or values is None
+                if not self._is_wrong:  # else that is told at the end, while the function goes on
+                    self._values = values
+                    output = {"data": values, "is_generating": True}
+                    yield self._message("process_generating", output=output, success=True)
         if page.progress is not None:
             yield self._message("progress", progress_data=[_tracker(orjson.loads(page.progress))])
         if page.ended:
@@ -116,13 +123,6 @@ class JobMessages:
             visible=True,
         )
 
-    def _output(self, value: Any) -> Message:
-        self._values = self._places(value)
-        if self._values is None:
-            return self._mismatch()
-        output = {"data": self._values, "is_generating": True}
-        return self._message("process_generating", output=output, success=True)
-
     async def _end(self) -> Message:
         """How it ended."""
         snapshot = await self._engine.get(self._id)
@@ -133,7 +133,7 @@ class JobMessages:
                 values = await self._results(snapshot.result or Content(b"null"))
             except OSError:
                 return failed(self._id, "The file that was the result is no longer there.")
-            if values is None:
+            if values is None or self._is_wrong:
                 return self._mismatch()
             output = {"data": values, "is_generating": False}
             return self._message("process_completed", output=output, success=True)
@@ -149,6 +149,8 @@ class JobMessages:
         body = result.body
         if result.path is not None:
             body = await in_thread(Path(result.path).read_bytes)
+        if len(body) > _LARGE and len(self._exposed.outputs) == 1 and not self._exposed.yields:
+            return [orjson.Fragment(body)]  # to be taken apart and put together again takes seconds
         value = orjson.loads(body)
         if not self._exposed.yields:
             return self._places(value)
@@ -171,7 +173,7 @@ class JobMessages:
 
     def _file(self, result: Content) -> dict[str, Any]:
         """A result that is a file: where it is, for clients that get it by themselves or not."""
-        name = result.name or "result"
+        name = base_name(result.name or "") or "result"
         path = f"{self._id}/{name}"
         return {
             "path": path,

@@ -128,7 +128,7 @@ class GradioRoutes:
     async def info(self, request: web.Request) -> web.StreamResponse:
         """Parameters, types, defaults and docs."""
         await self._owner(request)
-        return json_response(self.catalogue.info())
+        return json_response(self.catalogue.info)
 
     async def app_id(self, request: web.Request) -> web.StreamResponse:
         """A number that is another one after a restart."""

@@ -112,7 +112,13 @@ class SessionStream(Stream):
         self.reader.wake()
 
     async def news(self) -> bytes:
-        """The messages of what has happened since the last write."""
+        """The messages of what has happened since the last write.
+
+        Raises:
+            ConnectionError: nobody is there any more, so nothing is told.
+        """
+        if self.is_gone:
+            raise ConnectionError("the client has left")
         messages = [message async for message in self._news()]
         goes_on = bool(self.reader.cursors)
         if goes_on or messages:
@@ -160,8 +166,9 @@ class SessionStream(Stream):
                     self._told(job_id)
         gone, self.reader.gone = self.reader.gone, []
         for job_id in gone:
-            yield _forgotten(job_id)
-            self._told(job_id)
+            if job_id in self._jobs:
+                yield _forgotten(job_id)
+                self._told(job_id)
 
     async def _estimation(self, job_id: str) -> Message:
         """Where a new job is; whoever waits is told positions from now on.

@@ -48,7 +48,7 @@ def exposed(function: Any, **options: Any) -> Exposed:
     """A function as clients see it."""
     queued = aioqueue.queued(**options)(function)
     one = register(queued.name, queued.declared, Settings(), None, queued)
-    return Catalogue({queued.name: one}, {}, {}).by_index[0]
+    return Catalogue({queued.name: one}, {}, (), {}).by_index[0]
 
 
 class NoSpool(Spool):

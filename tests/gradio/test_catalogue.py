@@ -109,18 +109,22 @@ class Painter:
 
 
 def catalogue(
-    *functions: Any, api_names: Any = EMPTY, subjects: Any = EMPTY, **others: Any
+    *functions: Any,
+    api_names: Any = EMPTY,
+    subjects: Any = EMPTY,
+    guarded: Any = (),
+    **others: Any,
 ) -> Catalogue:
     """The catalogue of an app with these functions."""
     registered = {
         one.name: register(one.name, one.declared, Settings(), None, one) for one in functions
     }
-    return Catalogue(registered | others, subjects, api_names)
+    return Catalogue(registered | others, subjects, guarded, api_names)
 
 
 def info(*functions: Any) -> Any:
     """What clients are told of the first function."""
-    told = orjson.loads(catalogue(*functions).info())
+    told = orjson.loads(catalogue(*functions).info)
     assert list(told) == ["named_endpoints", "unnamed_endpoints"]
     assert told["unnamed_endpoints"] == {}
     return next(iter(told["named_endpoints"].values()))
@@ -162,6 +166,15 @@ def test_what_is_left_out() -> None:
     gate = register("gate", FunctionOptions(name="gate"), Settings(), None, None)
     found = catalogue(handler, add, gate=gate, api_names={"gate": "door", "handler": "hand"})
     assert list(found.by_name) == ["add"]
+
+
+def test_guarded(caplog: pytest.LogCaptureFixture) -> None:
+    """What something stands before is there only if it is named, which the log says."""
+    assert list(catalogue(add, guarded={"add"}).by_name) == []
+    (record,) = caplog.records
+    assert "api_names={'add': …}" in record.getMessage()
+    assert list(catalogue(add, guarded={"add"}, api_names={"add": "sum"}).by_name) == ["sum"]
+    assert len(caplog.records) == 1
 
 
 def test_methods() -> None:
@@ -279,7 +292,7 @@ def test_info() -> None:
         "api_visibility": "public",
         "description": "Add two numbers.\n\nWith great care.",
     }
-    assert list(orjson.loads(catalogue(add).info())["named_endpoints"]) == ["/add"]
+    assert list(orjson.loads(catalogue(add).info)["named_endpoints"]) == ["/add"]
 
 
 def test_several_results() -> None:

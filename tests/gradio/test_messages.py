@@ -316,13 +316,14 @@ async def test_outputs() -> None:
 
 
 async def test_outputs_of_several_places() -> None:
-    """A tuple that is yielded fills all outputs; of what is none nothing more is told."""
+    """A tuple that is yielded fills all outputs; what is none is told when the function ends."""
     tale = await Tale.begin(2, yields=True)
     await tale.say("output", {"data": [1, "a"]})
     await tale.say("output", {"data": [2]})
     await tale.say("output", {"data": [3, "c"]})
-    _, first, end = await tale.told()
-    assert first == values(1, "a", going_on=True)
+    assert [one["msg"] for one in await tale.told()] == ["process_starts", "process_generating"]
+    await tale.end([[1, "a"], [2], [3, "c"]])
+    *_, end = await tale.told()
     assert not end["success"]
     assert "2 values" in end["output"]["error"]
 
@@ -434,3 +435,24 @@ def test_encoded(depth: int) -> None:
     assert b"\n" not in data
     assert b" " not in data
     assert orjson.loads(data) == value
+
+
+async def test_a_result_as_it_is_stored() -> None:
+    """A large result is told as it is stored: to take it apart would stop everybody else."""
+    tale = await Tale.begin(1, max_event_bytes=1 << 20)
+    text = "x" * (100 << 10)
+    await tale.end({"text": text})
+    end = await tale.last()
+    assert isinstance(end["output"]["data"][0], orjson.Fragment)
+    assert orjson.loads(encoded(end))["output"]["data"] == [{"text": text}]
+
+
+@pytest.mark.parametrize("name", ["../../etc/passwd", "a/b", "..\\..\\b", "..", None])
+async def test_name_of_a_result(name: str | None) -> None:
+    """The name that a function gave its file is one name, and leads nowhere else."""
+    tale = await Tale.begin(1)
+    await tale.end(Content(b"1", "application/octet-stream", name))
+    (file,) = (await tale.last())["output"]["data"]
+    assert file["path"].startswith("job/")
+    assert file["path"].count("/") == 1
+    assert file["orig_name"] in ("passwd", "b", "result")

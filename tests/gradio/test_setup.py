@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import pytest
@@ -119,7 +120,7 @@ async def test_functions_without_a_route(serve, http) -> None:
 
 
 async def test_sub_app(serve, http) -> None:
-    """A function of a sub-app is there, and its jobs have the sub-app's things around them."""
+    """A function of a sub-app is there if it is named, and its jobs have that app around them."""
     apps = []
 
     @aioqueue.queued
@@ -131,10 +132,40 @@ async def test_sub_app(serve, http) -> None:
     shop.app = web.Application()
     shop.app.add_subapp("/below", below)
     aioqueue.setup(shop.app)
-    aioqueue.gradio.setup(shop.app)
+    aioqueue.gradio.setup(shop.app, api_names={"function": "function"})
     visitor = Visitor(await shop.open(serve, http))
     assert await visitor.call("function") == [("complete", [])]
     assert apps == [below]
+
+
+async def test_what_stands_before(serve, http) -> None:
+    """No door leads past a sub-app's middlewares or a decorator, unless the app says so."""
+
+    def decorated(handler: Any) -> Any:
+        @functools.wraps(handler)
+        async def wrapper(request: web.Request) -> web.StreamResponse:
+            raise web.HTTPForbidden
+
+        return wrapper
+
+    @aioqueue.queued
+    def wrapped() -> None: ...
+
+    @aioqueue.queued
+    def inner() -> None: ...
+
+    shop, below = Shop(), web.Application()
+    below.router.add_post("/inner", inner)
+    shop.app = make_app(add)
+    shop.app.router.add_post("/wrapped", decorated(wrapped))
+    shop.app.add_subapp("/below", below)
+    aioqueue.gradio.setup(shop.app)
+    visitor = Visitor(await shop.open(serve, http))
+    async with visitor.shop.http.get(shop.url + "/config") as response:
+        config = await response.json()
+    assert [one["api_name"] for one in config["dependencies"]] == ["add"]
+    for name in ("inner", "wrapped"):
+        assert (await visitor.post(f"/call/{name}", {"data": []})).status == 404
 
 
 async def test_after_the_end() -> None:

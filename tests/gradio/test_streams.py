@@ -736,3 +736,35 @@ async def play(acts: list[tuple[str, int]], limit: int, is_far: bool) -> None:
 def test_any_order(acts: list[tuple[str, int]], limit: int, is_far: bool) -> None:
     """In whatever order clients join, listen, cancel and leave, no job is lost, or told twice."""
     asyncio.run(play(acts, limit, is_far))
+
+
+async def test_nobody_is_there() -> None:
+    """What ends while nobody reads any more is not taken for told: who comes back hears it."""
+    desk = await Desk.make()
+    await desk.join("a")
+    desk.open()
+    await until(lambda: len(desk.papers[0].of("a")) == 1)
+    desk.streams[0].request.abort()
+    await desk.worker.claim()
+    await desk.end("a")
+    await until(lambda: not desk.session.streams)
+    assert list(desk.session.jobs) == ["a"]
+    desk.open()
+    await until(lambda: desk.papers[1].of("a") and terminal(desk.papers[1].of("a")[-1]))
+    await desk.close()
+
+
+async def test_a_cancelled_job_that_is_forgotten() -> None:
+    """A job that is cancelled and forgotten at once has one end."""
+    desk = await Desk.make()
+    await desk.join("a")
+    desk.open()
+    await until(lambda: len(desk.papers[0].of("a")) == 1)
+    (stream,) = desk.streams
+    stream.cancel("a")
+    stream.reader.gone.append("a")
+    stream.reader.wake()
+    await until(lambda: len(desk.papers[0].of("a")) > 1)
+    await a_while()
+    assert [message["msg"] for message in desk.papers[0].of("a")[1:]] == ["process_completed"]
+    await desk.close()

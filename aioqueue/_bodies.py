@@ -28,7 +28,7 @@ from ._parameters import Received, Signature
 from ._payload import File
 from ._upload import Upload
 
-__all__ = ["BodyReader", "is_cross_site"]
+__all__ = ["BodyReader", "is_cross_site", "json_limit"]
 
 T = TypeVar("T")
 
@@ -47,6 +47,21 @@ _FIRST_CHUNK, _CHUNK = 8 << 10, 64 << 10
 
 aiohttp reads so many and puts back what belongs to the next part: a thousand small ones would pay.
 """
+
+
+def json_limit(request: web.Request, signature: Signature, max_bytes: int | None) -> int:
+    """How many bytes of JSON a function takes; 0 is no bound.
+
+    Where files go to disk ``max_body_size`` is for them, and JSON, which is held in memory and
+    parsed on the loop, has what the app takes of any body.
+    """
+    most = request.client_max_size
+    limit = most if max_bytes is None else max_bytes
+    if not most or 0 < limit <= most:
+        return limit
+    on_disk = any(one.is_on_disk for one in signature.parameters)
+    # No parameter has that name, so it is **kwargs that would take it.
+    return most if on_disk or signature.goes_to_disk("") else limit
 
 
 class BodyReader:
@@ -94,6 +109,8 @@ class BodyReader:
             saving = _save(request, limit, arrivals)
             whole = await self._within_deadline(request, saving, limit)
             return Received(path, query, whole=whole)
+        if not signature.takes_any_body:
+            limit = json_limit(request, signature, max_bytes)
         body = _body_that_is_here(request, limit)
         if body is None:
             body = await self._within_deadline(request, _read(request, limit), limit)

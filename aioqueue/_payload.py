@@ -1,7 +1,7 @@
 """The bytes of a job's arguments.
 
 Arguments that all came as JSON are their own payload.  Any other is a length, a JSON head and the
-files behind it; no head is so long that its length could begin with a brace::
+files behind it; no head may be so long that its length would begin with a brace::
 
     {…}
     4 bytes, big-endian | {"json": {…}, "text": {…}, "files": [[name, file], …]} | file | file …
@@ -33,6 +33,9 @@ Files = Mapping[str, File | Sequence[File]]
 
 _SURELY_SHALLOW = 1000
 """How many brackets can't be nested too deeply, however they stand: orjson reads 1,024 levels."""
+
+_TOO_LONG = ord("{") << 24
+"""The first length that would begin with a brace."""
 
 
 def dump(arguments: Mapping[str, Any]) -> bytes:
@@ -69,7 +72,11 @@ def _each(files: Files) -> Iterator[tuple[str, File]]:
 
 
 def pack(body: bytes | None, text: Mapping[str, Any], files: Files) -> bytes:
-    """A payload: JSON arguments as they came, text ones, files."""
+    """A payload: JSON arguments as they came, text ones, files.
+
+    Raises:
+        Refused: 413, the head is so long that the payload would be taken for JSON.
+    """
     json = b"{}" if body is None else body.lstrip()
     if not text and not files:
         return json
@@ -89,7 +96,11 @@ def pack(body: bytes | None, text: Mapping[str, Any], files: Files) -> bytes:
         lists = [name for name, value in files.items() if not isinstance(value, File)]
         if lists:
             head += b',"lists":%b' % orjson.dumps(lists)
-    return b"".join((len(head + b"}").to_bytes(4, "big"), head, b"}", *behind))
+    size = len(head) + 1
+    if size >= _TOO_LONG:
+        detail = f"The arguments may have {_TOO_LONG} bytes beside their files."
+        raise Refused(Problem.of("payload_too_large", detail))
+    return b"".join((size.to_bytes(4, "big"), head, b"}", *behind))
 
 
 def unpack(payload: bytes) -> tuple[dict[str, Any], dict[str, Any], Files]:

@@ -17,7 +17,7 @@ from ._job import frozen
 from ._registry import Registered
 from ._settings import Settings
 
-__all__ = ["Standing", "owner_of", "owner_text", "standing_of"]
+__all__ = ["Standing", "ask", "owner_of", "owner_text", "standing_of"]
 
 logger = logging.getLogger("aioqueue")
 
@@ -36,14 +36,14 @@ class Standing:
     """What the app wants to keep with the job, as JSON."""
 
 
-async def _ask(hook: Callable[[Any], Any], request: web.Request) -> Any:
-    """What a hook of the app says of a request.
+async def ask(hook: Callable[[Any], Any], subject: Any) -> Any:
+    """What a hook of the app says of a request, or of what came with one.
 
     Raises:
         Refused: the hook failed; its traceback is in the log.
     """
     try:
-        answer = hook(request)
+        answer = hook(subject)
         return await answer if inspect.isawaitable(answer) else answer
     except web.HTTPException:
         raise
@@ -66,7 +66,7 @@ async def owner_of(settings: Settings, request: web.Request) -> str | None:
     if settings.owner is None:
         return None
     if _OWNER not in request:
-        request[_OWNER] = owner_text(await _ask(settings.owner, request))
+        request[_OWNER] = owner_text(await ask(settings.owner, request))
     return request[_OWNER]
 
 
@@ -82,12 +82,12 @@ async def standing_of(settings: Settings, function: Registered, request: web.Req
             owner = await owner_of(settings, request)
         hook = function.options.metadata or settings.metadata
         if hook is not None:
-            metadata = _json_of(hook, await _ask(hook, request))
+            metadata = _json_of(hook, await ask(hook, request))
     if function.client_key is not None:
-        client = owner_text(await _ask(function.client_key, request))
+        client = owner_text(await ask(function.client_key, request))
     priority = function.priority
     if callable(priority):
-        priority = await _ask(priority, request)
+        priority = await ask(priority, request)
         if not is_priority(priority):
             logger.error("the priority hook returned %r, which is no number", priority)
             raise Refused(Problem.of("internal_error", "The server made a mistake."))

@@ -110,7 +110,7 @@ class Submitter:
         arrivals = Arrivals(self.spool, new_job_id(), fingerprints=keyed)
         try:
             if not request.content.is_eof():
-                await self._refuse_early(function, request)
+                await self.refuse_early(function, request)
             received = await self._receive(function, request, subject, arrivals)
             return await self._take(function, request, *received)
         except Refused as refused:
@@ -156,7 +156,7 @@ class Submitter:
 
     # Before anything is queued
 
-    async def _refuse_early(self, function: Registered, request: web.Request) -> None:
+    async def refuse_early(self, function: Registered, request: web.Request) -> None:
         """Refuse before the body is read what would be refused after it.
 
         A body that is here already costs nothing to read, so there the atomic check decides.

@@ -8,12 +8,16 @@ import gzip
 import io
 import random
 from collections.abc import Awaitable, Callable
+from types import SimpleNamespace
 from typing import Annotated, Any
 
 import pytest
 from aiohttp import ClientSession, FormData, web
 
 import aioqueue
+from aioqueue import Upload
+from aioqueue._bodies import json_limit
+from aioqueue._parameters import Signature
 from aioqueue.web import _RUNTIME
 from tests.inside import until
 from tests.wire import JSON, PATIENCE, connect, exchange, raw
@@ -63,6 +67,18 @@ async def large(text: str) -> int:
     return len(text)
 
 
+@aioqueue.queued(max_body_size=3 * KIB * KIB)
+async def video(file: Upload | None = None, text: str = "") -> int:
+    """Say how much comes."""
+    return len(text) + (0 if file is None else file.size)
+
+
+@aioqueue.queued(max_body_size=3 * KIB * KIB)
+async def whole_video(file: Annotated[Upload, aioqueue.Body]) -> int:
+    """Say how much comes."""
+    return file.size
+
+
 @aioqueue.queued
 async def handler(request: web.Request) -> Any:
     """Say what comes, as a handler that takes the request."""
@@ -84,7 +100,8 @@ async def streaming_handler(request: web.Request) -> web.StreamResponse:
     return response
 
 
-FUNCTIONS = [echo, look, whole, small, small_whole, large, handler, small_handler]
+FUNCTIONS = [echo, look, whole, small, small_whole, large, video, whole_video]
+FUNCTIONS += [handler, small_handler]
 
 
 @web.middleware
@@ -253,7 +270,13 @@ async def test_get(url: str, kind: bytes, body: bytes) -> None:
 
 @pytest.mark.one_loop
 @pytest.mark.parametrize(
-    ("path", "limit"), [("/small", KIB), ("/echo", KIB * KIB), ("/large", 3 * KIB * KIB)]
+    ("path", "limit"),
+    [
+        ("/small", KIB),
+        ("/echo", KIB * KIB),
+        ("/large", 3 * KIB * KIB),
+        ("/video", KIB * KIB),
+    ],
 )
 @pytest.mark.parametrize("by", ["length", "chunks", "gzip"])
 async def test_the_last_byte(url: str, path: str, limit: int, by: str) -> None:
@@ -286,6 +309,56 @@ async def test_the_last_byte_of_a_form(url: str) -> None:
         body = empty % (b"x" * (KIB + extra - len(empty) + 2))
         assert len(body) == KIB + extra
         assert await code_of(url, raw("POST", "/small", FORM, WAITING, body=body)) == expected
+
+
+@pytest.mark.one_loop
+async def test_what_is_for_files(url: str) -> None:
+    """Where files go to disk a form and a whole body may be larger than JSON."""
+    content, size = b"x" * 2 * KIB * KIB, 2 * KIB * KIB
+    form = part(content, b'name="file"; filename="f"').partition(b"\r\n--b\r\n")
+    body = form[0] + b"\r\n--b--"
+    assert await code_of(url, raw("POST", "/video", FORM, WAITING, body=body)) == size
+    for kind in (JSON, b"X-No: type"):
+        assert await code_of(url, raw("POST", "/whole_video", kind, WAITING, body=content)) == size
+
+
+def in_memory(text: str, **others: bytes) -> None:
+    """Take files in memory."""
+
+
+def on_disk(file: Upload | None, text: str) -> None:
+    """Take a file on disk."""
+
+
+def many_on_disk(files: list[Upload]) -> None:
+    """Take several."""
+
+
+def any_on_disk(image: bytes, **others: Upload) -> None:
+    """Take them by any name."""
+
+
+@pytest.mark.one_loop
+@pytest.mark.parametrize(
+    ("function", "max_bytes", "most", "expected"),
+    [
+        (in_memory, None, 100, 100),
+        (in_memory, 200, 100, 200),
+        (in_memory, 0, 100, 0),
+        (on_disk, None, 100, 100),
+        (on_disk, 99, 100, 99),
+        (on_disk, 200, 100, 100),
+        (on_disk, 0, 100, 100),
+        (on_disk, 200, 0, 200),
+        (on_disk, None, 0, 0),
+        (many_on_disk, 200, 100, 100),
+        (any_on_disk, 200, 100, 100),
+    ],
+)
+def test_json_limit(function: Any, max_bytes: int | None, most: int, expected: int) -> None:
+    """JSON has the bound of its function, but for one that has it for files; 0 is none."""
+    request: Any = SimpleNamespace(client_max_size=most)
+    assert json_limit(request, Signature(function, method=False), max_bytes) == expected
 
 
 @pytest.mark.one_loop

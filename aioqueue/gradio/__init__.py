@@ -108,14 +108,15 @@ async def _live(
     submitter, engine = runtime.submitter, runtime.submitter.engine
     catalogue = Catalogue(runtime.functions, subjects(app), guarded(app), api_names)
     settings = submitter.settings
-    uploads = Uploads(submitter.spool, settings.result_ttl, settings.max_results)
+    uploads = Uploads(submitter.spool, settings.result_ttl, settings.max_spool_bytes // 2)
     fetcher = Fetcher(allow_url)
+    sources = FileSources(uploads, fetcher, submitter.spool, engine)
     sessions = Sessions(engine.get)
     routes = GradioRoutes(
         submitter=submitter,
         catalogue=catalogue,
         sessions=sessions,
-        submission=Submission(submitter, FileSources(uploads, fetcher, submitter.spool)),
+        submission=Submission(submitter, sources),
         source=Source(engine, submitter.estimator, submitter.streams.positions, settings),
         path=path,
         uploads=uploads,

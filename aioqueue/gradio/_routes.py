@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
 import attrs
@@ -13,7 +13,7 @@ from aiohttp import hdrs, web
 
 from .._answers import content_response
 from .._arrivals import Arrivals
-from .._bodies import is_cross_site
+from .._bodies import is_cross_site, json_limit
 from .._errors import Problem, Refused
 from .._eventlog import Reader
 from .._job import BEGINNING, Snapshot
@@ -66,6 +66,9 @@ _RESET_SECONDS = 0.15
 """Both clients send a reset after each cancel.  Whoever iterates over outputs in the Python client
 waits for ever if the answer is there before the message that ends the job."""
 
+_CANCEL_BYTES = 64 << 10
+"""What a cancel may say: it names a job and a session."""
+
 _SHORTEST_NAME = 6
 """Who guesses a session's name that nobody owns gets its results.  Those that clients make up have
 eleven characters and more, but for one in a great many."""
@@ -97,6 +100,16 @@ def _values(body: Mapping[str, Any]) -> list[Any]:
     if not isinstance(values, list):
         raise Refused(Problem.of("bad_request", "data must be an array of values."))
     return values
+
+
+def _json_limit(request: web.Request, exposed: Exposed) -> int:
+    return json_limit(request, exposed.signature, exposed.registered.max_body_size)
+
+
+def _largest(request: web.Request, bounds: Iterable[int]) -> int:
+    """The largest bound, of which 0 is none; the app's where there is no function."""
+    known = list(bounds)
+    return 0 if 0 in known else max(known, default=request.client_max_size)
 
 
 def _unknown(what: str) -> Refused:
@@ -154,7 +167,7 @@ class GradioRoutes:
     async def join(self, request: web.Request) -> web.StreamResponse:
         """Submit a job, whose messages are told on the session's stream."""
         owner = await self._owner(request)
-        body = await self._body(request)
+        body = await self._body(request, self._largest_json(request))
         name = self._session_name(body.get("session_hash"), owner)
         index = body.get("fn_index")
         functions = self.catalogue.by_index
@@ -200,7 +213,7 @@ class GradioRoutes:
     async def cancel(self, request: web.Request) -> web.StreamResponse:
         """Cancel a job, which is told at once, and stops as soon as it can."""
         owner = await self._owner(request)
-        body = await self._body(request)
+        body = await self._body(request, _CANCEL_BYTES)
         job_id, name = body.get("event_id"), body.get("session_hash")
         snapshot = await self._find(job_id, owner)
         if snapshot is not None:
@@ -211,10 +224,9 @@ class GradioRoutes:
         return json_response(_SUCCESS)
 
     async def reset(self, request: web.Request) -> web.StreamResponse:
-        """What clients send after a cancel; there is nothing left to do."""
-        await self._body(request)
+        """What clients send after a cancel; there is nothing left to do, nor to read."""
         await asyncio.sleep(_RESET_SECONDS)
-        return json_response(_SUCCESS)
+        return await close_after(request, json_response(_SUCCESS))
 
     # Plain HTTP
 
@@ -222,14 +234,16 @@ class GradioRoutes:
         """Submit a job with values in the order of the parameters."""
         await self._owner(request)
         exposed = self._named(request)
-        named = named_arguments(exposed, _values(await self._body(request)))
+        body = await self._body(request, _json_limit(request, exposed))
+        named = named_arguments(exposed, _values(body))
         return await self._called(request, exposed, named)
 
     async def call_by_name(self, request: web.Request) -> web.StreamResponse:
         """Submit a job with values by the names of the parameters."""
         await self._owner(request)
         exposed = self._named(request)
-        return await self._called(request, exposed, await self._body(request))
+        named = await self._body(request, _json_limit(request, exposed))
+        return await self._called(request, exposed, named)
 
     async def _called(
         self, request: web.Request, exposed: Exposed, named: Mapping[str, Any]
@@ -254,7 +268,8 @@ class GradioRoutes:
         """Submit a job, and answer with its outputs once it has ended."""
         await self._owner(request)
         exposed = self._named(request)
-        named = named_arguments(exposed, _values(await self._body(request)))
+        body = await self._body(request, _json_limit(request, exposed))
+        named = named_arguments(exposed, _values(body))
         engine = self.source.engine
         with self.submitter.listeners.place() as place:
             job_id = await self.submission.submit(request, exposed, named, attached=True)
@@ -281,7 +296,7 @@ class GradioRoutes:
         arrivals = Arrivals(spool, lot_id)
         paths: list[str] = []
         try:
-            self.uploads.check()
+            self.uploads.check(request.content_length or 0)
             received = await bodies.receive(request, _FILES, self.largest(request), arrivals)
             files = [file for _, file in received.files if isinstance(file, Upload)]
             if not files:
@@ -300,9 +315,8 @@ class GradioRoutes:
     async def file(self, request: web.Request) -> web.StreamResponse:
         """The file that is a job's result."""
         owner = await self._owner(request)
-        snapshot = await self._find(request.match_info["path"].partition("/")[0], owner)
-        result = None if snapshot is None else snapshot.result
-        if result is None or result.is_value:
+        result = await self.submission.sources.result(request.match_info["path"], owner)
+        if result is None:
             raise _unknown("such file")
         return await content_response(result)
 
@@ -317,8 +331,11 @@ class GradioRoutes:
     def largest(self, request: web.Request) -> int:
         """How many bytes an upload may have: as many as any function takes; 0 is no bound."""
         bounds = [one.registered.max_body_size for one in self.catalogue.by_index]
-        known = [request.client_max_size if bound is None else bound for bound in bounds]
-        return 0 if 0 in known else max(known, default=request.client_max_size)
+        known = (request.client_max_size if bound is None else bound for bound in bounds)
+        return _largest(request, known)
+
+    def _largest_json(self, request: web.Request) -> int:
+        return _largest(request, (_json_limit(request, one) for one in self.catalogue.by_index))
 
     # Who asks
 
@@ -342,10 +359,9 @@ class GradioRoutes:
     async def _owner(self, request: web.Request) -> str | None:
         return await owner_of(self.submitter.settings, request)
 
-    async def _body(self, request: web.Request) -> dict[str, Any]:
-        bodies, limit = self.submitter.bodies, self.largest(request)
+    async def _body(self, request: web.Request, limit: int) -> dict[str, Any]:
         arrivals = Arrivals(self.submitter.spool, "")  # of which there are none
-        received = await bodies.receive(request, _JSON, limit, arrivals)
+        received = await self.submitter.bodies.receive(request, _JSON, limit, arrivals)
         return _object(received.json)
 
     def _named(self, request: web.Request) -> Exposed:

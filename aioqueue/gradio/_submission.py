@@ -52,6 +52,8 @@ class Submission:
         """
         function, submitter = exposed.registered, self.submitter
         standing = await standing_of(submitter.settings, function, request)
+        if any(one.is_file for one in exposed.signature.parameters):
+            await submitter.refuse_early(function, request)
         bound = function.max_body_size
         max_bytes = request.client_max_size if bound is None else bound
         job_id = new_job_id()

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
+from pathlib import Path
 from typing import Any
 
 import attrs
 import pytest
 
 import aioqueue
-from aioqueue import Job, Refused
+from aioqueue import Job, Refused, Upload
 from aioqueue._arrivals import Arrivals
 from aioqueue._registry import register
 from aioqueue._settings import Settings
 from aioqueue._spool import Spool
 from aioqueue.gradio._arguments import FileSources, named_arguments, payload
 from aioqueue.gradio._catalogue import Catalogue, Exposed
-from aioqueue.gradio._fetch import Fetcher
+from aioqueue.gradio._fetch import FETCH_SECONDS, Fetcher
 from aioqueue.gradio._uploads import Uploads
+from tests.inside import Worker
 
 pytestmark = pytest.mark.one_loop
 
@@ -40,6 +43,10 @@ def defaults(a: float = math.nan, b: Any = object(), c: Options = Options(5)) ->
     """Have defaults, some without a JSON form."""
 
 
+def files(one: Upload | None = None, many: list[Upload] = []) -> None:  # noqa: B006
+    """Take files."""
+
+
 def more(a: int, /, **others: int) -> None:
     """Take what there is."""
 
@@ -59,10 +66,26 @@ class NoSpool(Spool):
         raise AssertionError(job_id)
 
 
-async def arguments_of(one: Exposed, named: dict[str, Any], max_bytes: int = 0) -> Any:
+class Elsewhere(Fetcher):
+    """Has every file, and remembers by when it was wanted."""
+
+    def __init__(self) -> None:
+        super().__init__(None)
+        self.deadlines: list[float] = []
+
+    async def fetch(self, *about: Any) -> Upload:
+        """A file."""
+        self.deadlines.append(about[-1])
+        return Upload("a", "text/plain", 1, Path("a"))
+
+
+async def arguments_of(
+    one: Exposed, named: dict[str, Any], max_bytes: int = 0, fetcher: Fetcher | None = None
+) -> Any:
     """What the function gets."""
     spool = NoSpool(None, 0)
-    sources = FileSources(Uploads(spool, 1, 1), Fetcher(None), spool)
+    engine = (await Worker().open()).engine
+    sources = FileSources(Uploads(spool, 1, 0), fetcher or Fetcher(None), spool, engine)
     arrivals = Arrivals(spool, "job")
     packed = await payload(one, named, sources, arrivals, None, max_bytes)
     assert not arrivals.any
@@ -159,3 +182,39 @@ async def test_too_deep() -> None:
     for _ in range(500):
         deep = [deep]
     assert await wrong(exposed(nulls), {"a": 1, "c": deep}) == "invalid_json"
+
+
+def named_files(path: str, in_one: int, in_many: int) -> dict[str, Any]:
+    """Arguments that name files."""
+    told = {"path": path, "meta": {"_type": "gradio.FileData"}}
+    return {"one": told if in_one else None, "many": [told] * in_many}
+
+
+async def test_so_many_files() -> None:
+    """A job names a thousand files at most, in all its arguments."""
+    one = exposed(files)
+    unknown = {"one": "is no file that you have uploaded, or it is no longer kept"}
+    assert await wrong(one, named_files("a/0/a", 1, 999)) == unknown
+    for named in (named_files("a/0/a", 1, 1000), named_files("a/0/a", 0, 1001)):
+        assert await wrong(one, named) == "payload_too_large"
+
+
+@pytest.mark.parametrize("path", ["http://a/", "https://a/"])
+async def test_so_many_urls(path: str) -> None:
+    """Ten of them are URLs at most; where there are more nobody is asked for any."""
+    one, elsewhere = exposed(files), Elsewhere()
+    (_, arguments) = await arguments_of(one, named_files(path, 1, 9), fetcher=elsewhere)
+    assert (len(arguments["many"]), len(elsewhere.deadlines)) == (9, 10)
+    elsewhere.deadlines.clear()
+    named = named_files(path, 1, 10)
+    assert await wrong(one, named, fetcher=elsewhere) == "payload_too_large"
+    assert elsewhere.deadlines == []
+
+
+async def test_one_deadline() -> None:
+    """All files from elsewhere that a job names must be here by the same time."""
+    elsewhere, loop = Elsewhere(), asyncio.get_running_loop()
+    start = loop.time()
+    await arguments_of(exposed(files), named_files("http://a/", 1, 9), fetcher=elsewhere)
+    (deadline,) = set(elsewhere.deadlines)
+    assert start <= deadline - FETCH_SECONDS <= loop.time()

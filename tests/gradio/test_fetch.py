@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from yarl import URL
 
 import aioqueue
 from aioqueue import Upload
+from aioqueue.gradio import _arguments
 from tests.gradio.visitor import Visitor, gradio_shop
 from tests.stage import until
 
@@ -54,6 +57,7 @@ class Source:
         self.url = ""
         self.asked: list[str] = []
         self.cookies: list[str | None] = []
+        self.end = asyncio.Event()
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         """Answer as the path says."""
@@ -66,6 +70,8 @@ class Source:
                 raise web.HTTPNotFound
             case "/empty":
                 return web.Response(status=204)
+            case "/slow":
+                await self.end.wait()
             case "/large":
                 return web.Response(body=b"x" * 500_000)
             case "/cut":
@@ -83,12 +89,13 @@ class Source:
 
 
 @pytest.fixture
-async def source(serve) -> Source:
+async def source(serve) -> AsyncIterator[Source]:
     """A server with files."""
     source, app = Source(), web.Application()
     app.router.add_get("/{path:.*}", source.answer)
     source.url = await serve(app)
-    return source
+    yield source
+    source.end.set()
 
 
 @pytest.fixture
@@ -197,7 +204,8 @@ async def test_cut_off(
     """A file that breaks off is none, and leaves nothing; the log says why."""
     visitor = await open_shop(allow_url=lambda url: True)
     assert await wrong(visitor, f"{source.url}/cut") == "can't be fetched"
-    assert "/cut could not be fetched" in caplog.text
+    line = f"a file from '{source.url}' could not be fetched: ClientPayloadError"
+    assert line in caplog.text
     await until(lambda: not files_in(tmp_path))
 
 
@@ -207,12 +215,79 @@ async def test_nobody_answers(open_shop, free_tcp_port: int) -> None:
     assert await wrong(visitor, f"http://127.0.0.1:{free_tcp_port}/a") == "can't be fetched"
 
 
-@pytest.mark.one_loop
-@pytest.mark.parametrize("url", ["http://", "http://[", "https://:x/", "http://a:99999/b"])
-async def test_what_is_no_url(open_shop, url: str) -> None:
-    """What only begins like a URL is refused."""
+async def test_too_slow(
+    open_shop, source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that is not here in time is not waited for any longer; nor is a hook."""
+
+    async def allow(url: URL) -> bool:
+        if url.path == "/hook":
+            await source.end.wait()
+        return True
+
+    visitor = await open_shop(allow_url=allow)
+    monkeypatch.setattr(_arguments, "FETCH_SECONDS", 0.01)
+    for path in ("/slow", "/hook"):
+        assert await wrong(visitor, source.url + path) == "can't be fetched"
+    assert not files_in(tmp_path)
+
+
+async def test_secrets_in_a_url(
+    open_shop, free_tcp_port: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The log says which server it was, nothing that may be a secret, and only what is visible."""
     visitor = await open_shop(allow_url=lambda url: True)
-    assert await wrong(visitor, url) in ("is no URL", "can't be fetched")
+    origin = f"127.0.0.1:{free_tcp_port}"
+    url = f"http://name:pass1234@{origin}/path1234?token=query1234#end1234"
+    assert await wrong(visitor, url) == "can't be fetched"
+    assert f"a file from 'http://{origin}' could not be fetched" in caplog.text
+    assert "1234" not in caplog.text.replace(origin, "")
+    assert "name" not in caplog.text
+    assert await wrong(visitor, f"http://a\x1bc:{free_tcp_port}/") == "can't be fetched"
+    assert f"a file from 'http://a\\x1bc:{free_tcp_port}' could" in caplog.text
+
+
+@pytest.mark.one_loop
+@pytest.mark.parametrize("make", ["raise", "await"])
+async def test_hook_that_fails(
+    open_shop, source: Source, caplog: pytest.LogCaptureFixture, make: str
+) -> None:
+    """A hook that fails is a mistake of the server's: its reason is in the log, and only there."""
+
+    def fail(url: URL) -> bool:
+        raise TimeoutError("the password is 1234")
+
+    async def fail_later(url: URL) -> bool:
+        return fail(url)
+
+    visitor = await open_shop(allow_url=fail if make == "raise" else fail_later)
+    body = {"data": [told(f"{source.url}/a.txt")]}
+    response = await visitor.post("/run/one", body)
+    assert response.status == 500
+    assert await response.json() == {"detail": "The server made a mistake."}
+    assert "the password is 1234" in caplog.text
+    assert source.asked == []
+
+
+@pytest.mark.one_loop
+@pytest.mark.parametrize(
+    "url",
+    ["http://", "http://[", "https://:x/", "http://a:99999/b", "http:///x", "http://xn--a/"],
+)
+async def test_what_is_no_url(open_shop, url: str) -> None:
+    """What only begins like a URL is refused, and no hook has to look at it."""
+    seen: list[URL] = []
+    visitor = await open_shop(allow_url=seen.append)
+    assert await wrong(visitor, url) == "is no URL"
+    assert seen == []
+
+
+@pytest.mark.one_loop
+@pytest.mark.parametrize("host", ["a..b", ".a", ".", "a" * 64 + ".test", "a." * 200 + "test"])
+async def test_what_is_no_host(open_shop, host: str) -> None:
+    """A host that nobody can look up is the client's mistake, like one that is not there."""
+    visitor = await open_shop(allow_url=lambda url: True)
+    assert await wrong(visitor, f"http://{host}/") == "can't be fetched"
 
 
 @pytest.mark.one_loop

@@ -14,13 +14,13 @@ import pytest
 from aiohttp import web
 
 import aioqueue
-from aioqueue import Job, JobError
+from aioqueue import Job, JobError, Upload
 from aioqueue.gradio import _routes, _streams
 from aioqueue.web import _RUNTIME
 from tests.gradio.visitor import NAME, Visitor, events_of, gradio_shop, kinds_of, messages_of
 from tests.inside import Shop
 from tests.stage import Stage, until
-from tests.wire import exchange, raw
+from tests.wire import connect, exchange, raw
 
 OTHER = "another-session-of-mine"
 
@@ -485,6 +485,50 @@ async def test_max_body_size(serve, http) -> None:
     assert "100 bytes" in await detail_of(await visitor.try_join("small", "x" * 100), 413)
 
 
+@pytest.mark.one_loop
+@pytest.mark.parametrize("most", [500, 0])
+async def test_json_limits(serve, http, most: int) -> None:
+    """What is for files is not for JSON, which has the bound of its function on every route."""
+
+    @aioqueue.queued(max_body_size=300)
+    def small(text: str) -> int:
+        return len(text)
+
+    @aioqueue.queued(max_body_size=700)
+    def large(text: str) -> int:
+        return len(text)
+
+    @aioqueue.queued(max_body_size=900)
+    def video(text: str, file: Upload | None = None) -> int:
+        return len(text)
+
+    app = web.Application(client_max_size=most)
+    for function in (small, large, video):
+        app.router.add_post(f"/{function.name}", function)
+    aioqueue.setup(app)
+    aioqueue.gradio.setup(app)
+    url, kind = await serve(app), b"Content-Type: application/json"
+
+    async def bounds(below: str, **body: Any) -> tuple[int, str]:
+        """Send as much as may be, and a byte more; answers the status of one, and the other."""
+        limit = body.pop("limit")
+        answers = []
+        for size in (limit, limit + 1):
+            data = orjson.dumps(body).ljust(size)
+            request = raw("POST", f"/gradio_api{below}", kind, body=data)
+            answers.append(await exchange(url, request))
+        return answers[0].status, answers[1].json()["detail"]
+
+    for name, limit in (("small", 300), ("large", 700), ("video", most or 900)):
+        expected = (200, f"The body may have {limit} bytes.")
+        for below in ("/call/", "/run/"):
+            assert await bounds(below + name, data=["x"], limit=limit) == expected
+        assert await bounds(f"/call/v2/{name}", text="x", limit=limit) == expected
+    join, limit = {"data": ["x"], "fn_index": 0, "session_hash": NAME}, 700 if most else 900
+    expected = (200, f"The body may have {limit} bytes.")
+    assert await bounds("/queue/join", **join, limit=limit) == expected
+
+
 async def test_shutting_down(visitor: Visitor) -> None:
     """A server that goes takes nothing more."""
     await visitor.shop.inside.runtime.drain()
@@ -812,6 +856,33 @@ async def test_cancel_without_its_session(visitor: Visitor, session: Any) -> Non
         (end, close) = await stream.rest()
     assert (end["event_id"], end["output"]["error"]) == (job_id, "Job cancelled")
     assert close["msg"] == "close_stream"
+
+
+@pytest.mark.one_loop
+@pytest.mark.parametrize(("size", "status"), [(64 << 10, 200), ((64 << 10) + 1, 413)])
+async def test_large_cancel(visitor: Visitor, size: int, status: int) -> None:
+    """A cancel names a job and a session, and no more."""
+    kind = b"Content-Type: application/json"
+    request = raw("POST", "/gradio_api/cancel", kind, body=b"{}".ljust(size))
+    assert (await exchange(visitor.shop.url, request)).status == status
+
+
+@pytest.mark.parametrize("size", [10, 100_000_000])
+async def test_reset_reads_nothing(visitor: Visitor, size: int) -> None:
+    """A reset is answered whatever its body is, and without it; the connection closes then."""
+    async with connect(visitor.shop.url) as connection:
+        connection.send(raw("POST", "/gradio_api/reset", body=b"{", length=size))
+        answer = await connection.answer()
+        assert (answer.status, answer.body) == (200, b'{"success":true}')
+        assert await connection.rest() == b""
+
+
+async def test_reset_keeps_the_connection(visitor: Visitor) -> None:
+    """A reset whose body is here leaves the connection as it was."""
+    async with connect(visitor.shop.url) as connection:
+        for body in (b"{}", b"no JSON", b""):
+            connection.send(raw("POST", "/gradio_api/reset", body=body))
+            assert (await connection.answer()).status == 200
 
 
 async def test_reset_is_late(visitor: Visitor, monkeypatch: pytest.MonkeyPatch) -> None:

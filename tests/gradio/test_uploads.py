@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -11,11 +13,12 @@ import pytest
 from aiohttp import ClientResponse, FormData, web
 
 import aioqueue
-from aioqueue import Upload
+from aioqueue import Job, Refused, Upload
 from aioqueue._spool import Spool
 from aioqueue.gradio._uploads import Uploads
 from tests.gradio.visitor import Visitor, gradio_shop
 from tests.stage import until
+from tests.wire import exchange, raw
 
 META = {"_type": "gradio.FileData"}
 
@@ -62,12 +65,50 @@ def owner_of(request: web.Request) -> str | None:
 
 
 @pytest.fixture
-async def visitor(serve, http, tmp_path: Path) -> Visitor:
-    """A visitor of a shop that takes files of every kind."""
-    settings = {"spool_dir": tmp_path, "owner": owner_of, "max_spool_bytes": 5_000_000}
-    settings |= {"max_results": 20, "max_body_size": 2_000_000}
-    shop = gradio_shop(one, many, memory, maybe, small, anything, settings=settings)
-    return Visitor(await shop.open(serve, http))
+async def open_shop(serve, http, tmp_path: Path) -> Any:
+    """Opens a shop that takes files of every kind; answers a visitor of it."""
+
+    @aioqueue.queued
+    async def wait(file: Upload | None) -> None:
+        """Take a file, and do not end."""
+        await shop.end.wait()
+
+    @aioqueue.queued
+    def picture() -> Path:
+        """Give back a file."""
+        path = tmp_path / "cat.txt"
+        path.write_text("a picture")
+        return path
+
+    @aioqueue.queued
+    def drawing(job: Job = aioqueue.JOB) -> Path:
+        """Give back a file of the job's own."""
+        path = job.directory / "dog.txt"
+        path.write_text("a picture")
+        return path
+
+    @aioqueue.queued
+    def raw_bytes() -> bytes:
+        """Give back what becomes a file."""
+        return b"a picture"
+
+    functions = [one, many, memory, maybe, small, anything, wait, picture, drawing, raw_bytes]
+    shop = gradio_shop()
+
+    async def open_shop(**more: Any) -> Visitor:
+        nonlocal shop
+        settings = {"spool_dir": tmp_path, "owner": owner_of, "max_spool_bytes": 5_000_000}
+        settings |= {"max_results": 20, "max_body_size": 2_000_000, **more}
+        shop = gradio_shop(*functions, settings=settings)
+        return Visitor(await shop.open(serve, http))
+
+    return open_shop
+
+
+@pytest.fixture
+async def visitor(open_shop) -> Visitor:
+    """A visitor of a shop."""
+    return await open_shop()
 
 
 async def post_files(
@@ -226,7 +267,14 @@ async def test_other_paths(visitor: Visitor, tmp_path: Path) -> None:
         *("", "/", "/etc/passwd", "../../etc/passwd", "file:///etc/passwd", str(mine), str(real)),
         *(f"{lot}", f"{lot}/", f"{lot}/1/a.txt", f"{lot}/-1/a.txt", f"{lot}/x/a.txt", "x/0/a.txt"),
         *(f"{lot}/../{lot}/0/a.txt", f"{lot}/\N{ARABIC-INDIC DIGIT ZERO}/a.txt", f"/{path}"),
-        *(f"{lot}/{'9' * 100}/a", f"{lot}/ 0/a.txt", f"{lot}/{real.name}", "\0"),
+        *(
+            f"{lot}/{'9' * 100}/a",
+            f"{lot}/{'9' * 5000}/a",
+            f"{lot}/{'0' * 5}/a",
+            f"{lot}/ 0/a.txt",
+            f"{lot}/{real.name}",
+            "\0",
+        ),
     ]
     for other in others:
         message = await wrong(visitor, "one", told(other))
@@ -276,10 +324,37 @@ async def test_a_file_that_has_gone(visitor: Visitor, tmp_path: Path) -> None:
     (path,) = await upload(visitor, ("a.txt", b"abc"))
     (real,) = files_in(tmp_path)
     real.unlink()
-    assert await wrong(visitor, "one", told(path)) == (
-        "file",
-        "is no longer there: upload it again",
-    )
+    for name, field in (("one", "file"), ("memory", "content")):
+        message = (field, "is no longer there: upload it again")
+        assert await wrong(visitor, name, told(path)) == message
+
+
+@pytest.mark.parametrize("owner", [Path, os], ids=["reading", "linking"])
+async def test_a_disk_that_fails(
+    visitor: Visitor,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    owner: Any,
+) -> None:
+    """A disk that is full or broken is not the client's mistake, and the log says what it was."""
+
+    def fail(*args: Any) -> None:
+        raise OSError(errno.EIO, "the disk is broken")
+
+    (path,) = await upload(visitor, ("a.txt", b"abc"))
+    if owner is Path:
+        monkeypatch.setattr(Path, "read_bytes", fail)
+    else:
+        monkeypatch.setattr(os, "link", fail)
+        monkeypatch.setattr(shutil, "copyfile", fail)
+    response = await visitor.post("/run/memory", {"data": [told(path)]})
+    assert response.status == 503
+    assert "no room" in (await response.json())["detail"]
+    assert int(response.headers["Retry-After"]) > 0
+    assert "a file for content could not be taken: [Errno 5] the disk is broken" in caplog.text
+    monkeypatch.undo()
+    await until(lambda: len(files_in(tmp_path)) == 1)
 
 
 # Limits
@@ -312,23 +387,128 @@ async def test_too_large_for_the_function(visitor: Visitor, tmp_path: Path) -> N
 
 async def test_no_room(visitor: Visitor, tmp_path: Path) -> None:
     """Beyond the room on disk an upload is refused, and a job that would take a file, too."""
-    for _ in range(2):
-        (path,) = await upload(visitor, ("a.txt", b"x" * 1_900_000))
-    response = await post_files(visitor, ("a.txt", b"x" * 1_900_000))
+    (path,) = await upload(visitor, ("a.txt", b"x" * 1_900_000))
+    spool = visitor.shop.inside.runtime.submitter.spool
+    spool.take("another", 2_000_000)
+    response = await post_files(visitor, ("a.txt", b"x" * 1_100_000))
     assert "no room" in await text_of(response, 503)
     response = await visitor.post("/run/one", {"data": [told(path)]})
     assert response.status == 503
-    await until(lambda: len(files_in(tmp_path)) == 2)
+    await until(lambda: len(files_in(tmp_path)) == 1)
+    await spool.remove("another")
+    assert await run(visitor, "one", told(path))
+
+
+async def test_half_of_the_room(visitor: Visitor, tmp_path: Path) -> None:
+    """What is uploaded and not yet gone has half of the room; the rest is for those who call."""
+    (path,) = await upload(visitor, ("a.txt", b"x" * 1_500_000))
+    for files in ([b"x" * 1_000_001], [b"x" * 999_000, b"abc"]):
+        response = await post_files(visitor, *(("a.txt", one) for one in files))
+        assert "no room" in await text_of(response, 503)
+    await until(lambda: len(files_in(tmp_path)) == 1)
+    spool = visitor.shop.inside.runtime.submitter.spool
+    await until(lambda: spool._total == 1_500_000)
+    assert await run(visitor, "one", told(path))
+    assert await upload(visitor, ("a.txt", b"x" * 990_000))
     await visitor.shop.inside.pass_time(601, step=100)
     await until(lambda: not files_in(tmp_path))
-    assert await upload(visitor, ("a.txt", b"x" * 1_900_000))
+    assert await upload(visitor, ("a.txt", b"x" * 1_500_000))
 
 
-async def test_too_many(visitor: Visitor) -> None:
-    """There are never more than so many uploads."""
-    for _ in range(20):
+async def test_refused_unread(visitor: Visitor) -> None:
+    """What says that it is too much is refused before it comes."""
+    await upload(visitor, ("a.txt", b"x" * 1_500_000))
+    kind = b"Content-Type: multipart/form-data; boundary=b"
+    request = raw("POST", "/gradio_api/upload", kind, length=1_000_001)
+    answer = await exchange(visitor.shop.url, request)
+    assert (answer.status, answer.headers["Connection"]) == (503, "close")
+
+
+async def test_as_many_as_there_is_room(visitor: Visitor) -> None:
+    """How many results are kept says nothing about uploads."""
+    for _ in range(21):
         await upload(visitor, ("a.txt", b"abc"))
-    assert "no room" in await text_of(await post_files(visitor, ("a.txt", b"abc")), 503)
+
+
+# Full queues
+
+
+async def test_a_full_queue(open_shop, tmp_path: Path) -> None:
+    """Where a job would be refused its files are not even looked for."""
+    visitor = await open_shop(max_size=1)
+    (path,) = await upload(visitor, ("a.txt", b"abc"))
+    for _ in range(2):
+        await visitor.join("wait", told(path))
+    taken = visitor.shop.inside.runtime.submitter.spool._noted.copy()
+    for value in (told(path), told("unknown/0/a")):
+        response = await visitor.post("/run/wait", {"data": [value]})
+        assert response.status == 503
+        assert (await response.json())["detail"].startswith("The queue is full (1 waiting).")
+    assert visitor.shop.inside.runtime.submitter.spool._noted == taken
+    assert len(files_in(tmp_path)) == 3
+
+
+# Results that are files, handed on
+
+
+async def result_of(visitor: Visitor, name: str, *values: Any) -> dict[str, Any]:
+    """What a client is told of a file that a function gave back."""
+    told: dict[str, Any] = await run(visitor, name, *values)
+    return told
+
+
+@pytest.mark.parametrize("name", ["picture", "drawing", "raw_bytes"])
+async def test_a_result_handed_on(visitor: Visitor, tmp_path: Path, name: str) -> None:
+    """The file that one function gave back is an argument of the next, as it was told."""
+    result = await result_of(visitor, name)
+    title = result["orig_name"]
+    assert await run(visitor, "one", result) == [title, 9, "a picture", ""]
+    assert await run(visitor, "one", told(result["path"])) == [
+        *("" if name == "raw_bytes" else title, 9, "a picture", "")
+    ]
+    assert await run(visitor, "memory", result) == [9, "a picture"]
+    assert await run(visitor, "many", [result, result]) == [[title, "a picture"]] * 2
+    for size, status in ((900, 200), (990, 413)):
+        values = [told(result["path"]), "x" * (size - len('{"note":""}'))]
+        response = await visitor.post("/run/small", {"data": values})
+        assert response.status == status
+    response = await visitor.get(f"/file={result['path']}")
+    assert (response.status, await response.read()) == (200, b"a picture")
+    await visitor.shop.inside.pass_time(601, step=100)
+    message = ("file", "is no file that you have uploaded, or it is no longer kept")
+    assert await wrong(visitor, "one", result) == message
+    await until(lambda: {one.name for one in files_in(tmp_path)} <= {"cat.txt"})
+
+
+async def test_whose_result(visitor: Visitor) -> None:
+    """A result is its owner's, or everybody's who knows it where it has none."""
+    message = ("file", "is no file that you have uploaded, or it is no longer kept")
+    nobodys = await result_of(visitor, "picture")
+    visitor.headers["X-Owner"] = "me"
+    mine = await result_of(visitor, "picture")
+    for headers in ({"X-Owner": "you"}, {}):
+        stranger = Visitor(visitor.shop)
+        stranger.headers = headers
+        assert await wrong(stranger, "one", mine) == message
+        assert (await run(stranger, "one", nobodys))[2] == "a picture"
+    assert (await run(visitor, "one", mine))[2] == "a picture"
+
+
+async def test_what_is_no_file_of_a_job(visitor: Visitor) -> None:
+    """A job that has not ended, or whose result is a value, has no file."""
+    message = ("file", "is no file that you have uploaded, or it is no longer kept")
+    waiting = await visitor.join("wait", None)
+    value = await visitor.join("anything", 3)
+    await visitor.shop.inside.ended(value)
+    for job_id in (waiting, value, "", "unknown"):
+        assert await wrong(visitor, "one", told(f"{job_id}/result")) == message
+
+
+async def test_a_result_that_has_gone(visitor: Visitor, tmp_path: Path) -> None:
+    """A file that is no longer on the disk is no argument any more."""
+    result = await result_of(visitor, "picture")
+    (tmp_path / "cat.txt").unlink()
+    assert (await wrong(visitor, "one", result))[1] == "is no longer there: upload it again"
 
 
 @pytest.mark.one_loop
@@ -369,16 +549,15 @@ async def test_refused_jobs(visitor: Visitor, tmp_path: Path) -> None:
 async def test_forgotten_in_their_order(tmp_path: Path) -> None:
     """Each request's files go when their own time is over."""
     spool = Spool(tmp_path, 1000)
-    uploads = Uploads(spool, ttl=10, most=3)
+    uploads = Uploads(spool, ttl=10, max_bytes=6 * 4096)
     file = Upload("a", "text/plain", 1, tmp_path / "a")
     for number in range(3):
-        uploads.check()
         assert uploads.add(f"lot{number}", "me", [file, file], float(number)) == [
             f"lot{number}/0/a",
             f"lot{number}/1/a",
         ]
-    with pytest.raises(aioqueue.Refused):
-        uploads.check()
+    with pytest.raises(Refused):
+        uploads.check(0)
     await uploads.tick(9.9)
     assert uploads.find("lot0/1/a", "me") is file
     assert uploads.find("lot0/2/a", "me") is None
@@ -386,5 +565,45 @@ async def test_forgotten_in_their_order(tmp_path: Path) -> None:
     await uploads.tick(11.0)
     found = [uploads.find(f"lot{number}/0/a", "me") for number in range(3)]
     assert found == [None, None, file]
-    uploads.check()
+    assert uploads.add("lot3", None, [file] * 4, 11.0)
+    with pytest.raises(Refused):
+        uploads.add("lot4", None, [file], 11.0)
+    await spool.close()
+
+
+@pytest.mark.parametrize(("size", "counted"), [(0, 4096), (4096, 4096), (4097, 4097)])
+async def test_what_a_file_counts(tmp_path: Path, size: int, counted: int) -> None:
+    """A file counts its bytes, and a small one as much as it takes all the same."""
+    spool = Spool(tmp_path, 1)
+    uploads = Uploads(spool, ttl=10, max_bytes=3 * counted)
+    file = Upload("a", "text/plain", size, tmp_path / "a")
+    uploads.check(size, 3)
+    with pytest.raises(Refused):
+        uploads.add("none", None, [file] * 4, 0.0)
+    assert uploads.find("none/0/a", None) is None
+    uploads.add("two", None, [file] * 2, 0.0)
+    uploads.check(counted)
+    with pytest.raises(Refused):
+        uploads.check(counted + 1)
+    uploads.add("third", None, [file], 0.0)
+    with pytest.raises(Refused):
+        uploads.check(0)
+    await spool.close()
+
+
+async def test_so_many_files(tmp_path: Path) -> None:
+    """However much room there is, there are ten thousand files at most."""
+    spool = Spool(tmp_path, 1)
+    uploads = Uploads(spool, ttl=10, max_bytes=1 << 40)
+    file = Upload("a", "text/plain", 1, tmp_path / "a")
+    for number in range(10):
+        uploads.add(f"lot{number}", None, [file] * 1000, 0.0)
+    for count in (1, 1000):
+        with pytest.raises(Refused):
+            uploads.add("more", None, [file] * count, 0.0)
+    with pytest.raises(Refused):
+        uploads.check(1)
+    await uploads.tick(10.0)
+    assert len(uploads.add("more", None, [file] * 1000, 11.0)) == 1000
+    assert uploads.find("more/999/a", None) is file
     await spool.close()

@@ -90,7 +90,7 @@ class BodyReader:
                 there is no room for its files.
         """
         path: Mapping[str, str] = request.match_info
-        query = tuple(request.query.items()) if request.query_string else ()
+        query = tuple(request.query.items()) if "?" in request.raw_path else ()
         limit = request.client_max_size if max_bytes is None else max_bytes
         if request.method == hdrs.METH_GET:
             # A body means nothing here, but while it is unread nobody sees the client leave.

@@ -60,7 +60,10 @@ class Listener:
 
 
 class Place:
-    """A place among the open connections, taken before there is a job to listen to."""
+    """A place among the open connections, taken before there is a job to listen to.
+
+    It is taken from the start, and has to be left: by ``leave``, or at the end of a ``with`` block.
+    """
 
     __slots__ = ("_left", "_places", "listener")
 
@@ -68,9 +71,15 @@ class Place:
         self._places = places
         self._left = left
         self.listener: Listener | None = None
+        places[self] = None
+
+    def leave(self) -> None:
+        """Give it back; its listener has stopped listening."""
+        del self._places[self]
+        if self.listener is not None:
+            self._left += self.listener.jobs
 
     def __enter__(self) -> Place:
-        self._places[self] = None
         return self
 
     def __exit__(
@@ -79,9 +88,7 @@ class Place:
         exception: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        del self._places[self]
-        if self.listener is not None:
-            self._left += self.listener.jobs
+        self.leave()
 
 
 class Listeners:
@@ -102,7 +109,7 @@ class Listeners:
         return len(self._places)
 
     def place(self) -> Place:
-        """A place for one more connection, from the ``with`` statement to the end of its block.
+        """A place for one more connection, until it is left.
 
         Raises:
             Refused: 503, there are too many.

@@ -18,7 +18,7 @@ from multidict import CIMultiDict, istr
 from ._admission import Estimate
 from ._eventlog import Reader
 from ._job import Snapshot
-from ._listeners import Listener
+from ._listeners import Listener, Place
 from ._positions import Positions, Waiting
 from ._settings import Settings
 
@@ -172,8 +172,12 @@ class Stream(Listener):
         positions.follow(waiting, asyncio.get_running_loop().time())
         return waiting
 
-    async def serve(self) -> web.StreamResponse:
-        """Say what there is, then what comes, until it is over or the client has left."""
+    async def serve(self, place: Place | None = None) -> web.StreamResponse:
+        """Say what there is, then what comes, until it is over or the client has left.
+
+        Args:
+            place: what to leave at the end; None where a ``with`` block around this does.
+        """
         response, reader = self.response, self.reader
         try:
             with reader:
@@ -199,6 +203,8 @@ class Stream(Listener):
             pass  # the client has left; its jobs live on by their own rules
         finally:
             self.close()
+            if place is not None:
+                place.leave()
         return response
 
     def _abort(self) -> None:

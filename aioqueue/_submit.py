@@ -7,14 +7,12 @@ there is a job.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import math
 import os
 import secrets
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Sequence
 from contextvars import copy_context
-from pathlib import Path
 from typing import Any
 
 import attrs
@@ -27,11 +25,10 @@ from ._arrivals import Arrivals
 from ._bodies import BodyReader
 from ._errors import Problem, Refused
 from ._eventlog import Reader
+from ._idempotency import fingerprint, idempotency_key
 from ._job import BEGINNING, JSON_TYPE, JobRecord, Snapshot
 from ._listeners import Listeners, Place
 from ._negotiation import Mode, Preferences, choose_mode, preferences
-from ._parameters import Received
-from ._payload import File
 from ._positions import Estimator
 from ._problems import refusal_response
 from ._registry import Registered
@@ -41,7 +38,6 @@ from ._scheduler import Scheduler
 from ._settings import Settings
 from ._spool import Spool
 from ._sse import Streams, cursor_of, cursors_of
-from ._upload import Upload
 from ._waiting import wait_for_end
 from .engines.base import LISTENING_SECONDS, Dedup, Engine, Enqueued
 
@@ -53,8 +49,8 @@ _ids: list[str] = []
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_ids.clear)  # or two processes would hand out the same
 
-_STRANGERS_KEY = 16
-"""The least length of an Idempotency-Key that nobody owns: strangers share its scope."""
+Answering = Coroutine[Any, Any, web.StreamResponse]
+"""What answers a request, once it is awaited."""
 
 
 async def close_after(request: web.Request, response: web.StreamResponse) -> web.StreamResponse:
@@ -106,6 +102,19 @@ class Submitter:
         if request.method == hdrs.METH_HEAD:
             # aiohttp routes HEAD with GET.  Looking must not start anything.
             return web.Response(content_type=JSON_TYPE, headers={hdrs.VARY: "Accept, Prefer"})
+        try:
+            return await (await self._begin(function, request, subject))
+        except Refused as refused:
+            response = refusal_response(refused, request)
+            response.headers[hdrs.VARY] = "Accept, Prefer"
+            return await close_after(request, response)
+
+    async def _begin(self, function: Registered, request: web.Request, subject: Any) -> Answering:
+        """Read and enqueue.  What answers is handed back: it may wait long, this is over then.
+
+        Raises:
+            Refused: there is no job.
+        """
         keyed = "Idempotency-Key" in request.headers
         arrivals = Arrivals(self.spool, new_job_id(), fingerprints=keyed)
         try:
@@ -113,10 +122,6 @@ class Submitter:
                 await self.refuse_early(function, request)
             received = await self._receive(function, request, subject, arrivals)
             return await self._take(function, request, *received)
-        except Refused as refused:
-            response = refusal_response(refused, request)
-            response.headers[hdrs.VARY] = "Accept, Prefer"
-            return await close_after(request, response)
         finally:
             if arrivals.any:
                 self.scheduler.clear(arrivals.job_id)
@@ -133,8 +138,8 @@ class Submitter:
         record: JobRecord,
         local: Local,
         dedup: Dedup | None,
-    ) -> web.StreamResponse:
-        """Enqueue the job, and answer in the mode that was asked for."""
+    ) -> Answering:
+        """Enqueue the job; what answers in the mode that was asked for."""
         prefer = prefer_of(request)
         mode = _mode(request, prefer)
         if mode is Mode.ACCEPTED:
@@ -142,17 +147,18 @@ class Submitter:
             enqueued = await self.enqueue(function, record, local, dedup)
             if enqueued.outcome == "duplicate":
                 await self.engine.attend([enqueued.job_id], None)
-            response = await self.answers.accepted(await self._snapshot(enqueued.job_id))
-            if prefer.respond_async:
-                response.headers["Preference-Applied"] = "respond-async"
-            return _decorated(response, enqueued)
-        with self.listeners.place() as place:
+            return self._accepted(enqueued, prefer)
+        place = self.listeners.place()
+        try:
             enqueued = await self.enqueue(function, record, local, dedup)
             if enqueued.outcome == "duplicate":  # by the next tick its grace may be over
                 await self.engine.attend([enqueued.job_id], LISTENING_SECONDS)
-            if mode is Mode.STREAM:
-                return await self._stream(place, request, enqueued)
-            return await self._wait(place, request, enqueued, prefer)
+        except BaseException:
+            place.leave()
+            raise
+        if mode is Mode.STREAM:
+            return self._stream(place, request, enqueued)
+        return self._wait(place, request, enqueued, prefer)
 
     # Before anything is queued
 
@@ -191,7 +197,7 @@ class Submitter:
         assert plain is not None
         standing = await standing_of(self.settings, function, request)
         owner = standing.owner
-        key = _idempotency_key(request, owner)
+        key = idempotency_key(request, owner)
         payload, clone, dedup = b"", None, None
         if plain.takes_request:
             clone = await self.bodies.clone(request, function.max_body_size)
@@ -202,7 +208,7 @@ class Submitter:
             if key is not None:
                 scope = f"{owner!r} {request.method} {request.path}"
                 digests = arrivals.digests
-                dedup = Dedup(scope, key, _fingerprint(request, received, digests))
+                dedup = Dedup(scope, key, fingerprint(request, received, digests))
         is_bound = plain.takes_request or plain.is_method or arrivals.any
         record = self.record(function, arrivals.job_id, payload, standing, is_bound)
         return record, Local(copy_context(), request.app, subject, clone), dedup
@@ -290,9 +296,13 @@ class Submitter:
 
     # Answered
 
-    def _stream(
-        self, place: Place, request: web.Request, enqueued: Enqueued
-    ) -> Coroutine[Any, Any, web.StreamResponse]:
+    async def _accepted(self, enqueued: Enqueued, prefer: Preferences) -> web.StreamResponse:
+        response = await self.answers.accepted(await self._snapshot(enqueued.job_id))
+        if prefer.respond_async:
+            response.headers["Preference-Applied"] = "respond-async"
+        return _decorated(response, enqueued)
+
+    def _stream(self, place: Place, request: web.Request, enqueued: Enqueued) -> Answering:
         headers: dict[str, str] = {hdrs.LOCATION: self.links.job(enqueued.job_id)}
         cursors = {enqueued.job_id: BEGINNING}
         if enqueued.outcome == "duplicate":  # a client that came back, maybe from a place
@@ -300,21 +310,22 @@ class Submitter:
             cursors = cursors_of(cursor_of(request), [enqueued.job_id])
         reader = Reader(self.engine, cursors)
         stream = place.listener = self.streams.open(request, reader, headers)
-        return stream.serve()
+        return stream.serve(place)
 
     async def _wait(
         self, place: Place, request: web.Request, enqueued: Enqueued, prefer: Preferences
     ) -> web.StreamResponse:
         response: web.StreamResponse
         seconds = min(prefer.wait or 0, int(self.settings.prefer_wait_max))
-        ended = await wait_for_end(self.engine, place, request, enqueued.job_id, seconds)
-        if ended:
-            snapshot = await self._snapshot(enqueued.job_id)
-            response = await self.answers.result(snapshot)
-        else:
-            if not (place.listener and place.listener.dropped):
-                await self.engine.attend([enqueued.job_id], None)
-            response = await self.answers.accepted(await self._snapshot(enqueued.job_id))
+        with place:
+            ended = await wait_for_end(self.engine, place, request, enqueued.job_id, seconds)
+            if ended:
+                snapshot = await self._snapshot(enqueued.job_id)
+                response = await self.answers.result(snapshot)
+            else:
+                if not (place.listener and place.listener.dropped):
+                    await self.engine.attend([enqueued.job_id], None)
+                response = await self.answers.accepted(await self._snapshot(enqueued.job_id))
         response.headers["Preference-Applied"] = f"wait={seconds}"
         return _decorated(response, enqueued)
 
@@ -351,49 +362,3 @@ def _too_long(enqueued: Enqueued, wait: float, most: float, eta: float | None) -
     size, bound = enqueued.queue_size, enqueued.max_size
     problem = Problem.of("wait_too_long", detail, queue_size=size, max_size=bound, eta=eta)
     return Refused(problem, seconds)
-
-
-def _idempotency_key(request: web.Request, owner: str | None) -> str | None:
-    """The key in the ``Idempotency-Key`` header (IETF draft): a quoted string or a bare token.
-
-    Raises:
-        Refused: 400, it can't be read or is too easy to guess.
-    """
-    lines = request.headers.getall("Idempotency-Key", ())
-    if not lines:
-        return None
-    key = lines[0].strip()
-    if len(key) >= 2 and key[0] == key[-1] == '"':
-        key = key[1:-1]
-    visible = key.isascii() and all("!" <= letter <= "~" for letter in key)
-    if len(lines) > 1 or not visible or not 1 <= len(key) <= 255:
-        detail = "Send one Idempotency-Key of 1 to 255 visible ASCII characters."
-        raise Refused(Problem.of("idempotency_key_invalid", detail))
-    if owner is None and len(key) < _STRANGERS_KEY:
-        detail = f"An Idempotency-Key needs {_STRANGERS_KEY} characters here, hard to guess."
-        raise Refused(Problem.of("idempotency_key_invalid", detail))
-    return key
-
-
-def _fingerprint(request: web.Request, received: Received, digests: Mapping[Path, bytes]) -> bytes:
-    """What makes two requests the same: query, media type and body.
-
-    Of a form its parts: each retry has another boundary.  Of a file on disk its digest.
-    """
-
-    def bytes_of(file: File) -> bytes:
-        return digests[file.path] if isinstance(file, Upload) else file
-
-    digest = hashlib.sha256()
-    parts = [request.query_string.encode(), request.content_type.encode()]
-    parts += [received.json or b"", bytes_of(received.whole or b"")]
-    for name, value in received.fields:
-        parts += [b"field", name.encode(), value.encode()]
-    for name, content in received.files:
-        parts += [b"file", name.encode(), bytes_of(content)]
-    for name in received.file_names:
-        parts += [b"file name", name.encode(errors="backslashreplace")]
-    for part in parts:
-        digest.update(len(part).to_bytes(8, "big"))
-        digest.update(part)
-    return digest.digest()

@@ -11,8 +11,8 @@ from aiohttp import ClientResponse, FormData, web
 from aiohttp.test_utils import make_mocked_request
 
 import aioqueue
+from aioqueue._idempotency import fingerprint
 from aioqueue._parameters import Received
-from aioqueue._submit import _fingerprint
 from tests.inside import STREAM, Shop, until
 from tests.raw_http import raw_http
 from tests.sse_client import ServerSentEvent, read_events
@@ -280,7 +280,7 @@ def test_no_two_requests_look_alike() -> None:
         for path in ("/work", "/work?a", "/work?a=b")
         for kind in ("application/json", "image/png")
     ]
-    fingerprints = {_fingerprint(request, one, digests) for request in requests for one in received}
+    fingerprints = {fingerprint(request, one, digests) for request in requests for one in received}
     assert len(fingerprints) == len(requests) * len(received)
 
 

@@ -24,7 +24,7 @@ LAYERS = {
     3: "_annotations _mismatches _convert _payload _parameter _parameters _admission _eventlog"
     " _active _starts _overtaking _scheduler",
     4: "_negotiation _problems _positions _listeners _resource _answers _waiting _stream _sse"
-    " _bodies _responses",
+    " _bodies _idempotency _responses",
     5: "_handle _function _registry _request_hooks _submit _calls _routes _gate _standstill"
     " _hooks _decorator _process_main",
     6: "_runtime _run web",

@@ -694,6 +694,18 @@ async def test_too_many_streams(serve, http) -> None:
     again.close()
 
 
+async def test_a_stream_without_a_job(serve, http) -> None:
+    """A submit that is refused gives the place back that it took for its stream."""
+    shop = await make_shop(max_streams=2, max_size=1).open(serve, http)
+    running, _ = await shop.stream()
+    await shop.submit()
+    for _ in range(3):
+        async with await shop.post("", "work", **STREAM) as refused:
+            assert (await refused.json())["code"] == "queue_full"
+    assert len(shop.inside.listeners) == 1
+    running.close()
+
+
 async def test_shutdown(shop: Shop) -> None:
     """When the server ends, every stream has its terminal event and its end."""
     running, _ = await shop.stream()

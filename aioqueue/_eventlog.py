@@ -7,7 +7,7 @@ anybody up, and come back without having missed anything.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 
 import attrs
 
@@ -32,38 +32,48 @@ class Reader:
     def __init__(self, engine: Engine, cursors: Mapping[str, EventId]) -> None:
         self.cursors = dict(cursors)
         """Where the reader is in each log it still follows; ended jobs are taken out."""
-        self.gone: list[str] = []
+        self.gone: Sequence[str] = ()
         """Jobs that the engine did not know, when they were last read."""
         self._engine = engine
-        self._changed: dict[str, None] = dict.fromkeys(cursors)
+        self._changed = tuple(cursors)
         self._progress: dict[str, bytes] | None = None  # of those that have said any
         self._woken = False
         self._waiter: asyncio.Future[None] | None = None
 
-    def __enter__(self) -> Reader:
+    def open(self) -> None:
+        """Begin to watch; what else begins with a ``with`` block."""
         for job_id in self.cursors:
-            self._engine.watch(job_id, self._wake)
+            self._engine.watch(job_id, self)
+
+    def close(self) -> None:
+        """Let go."""
+        for job_id in self.cursors:
+            self._engine.unwatch(job_id, self)
+
+    def __enter__(self) -> Reader:
+        self.open()
         return self
 
     def __exit__(self, *exception: object) -> None:
-        for job_id in self.cursors:
-            self._engine.unwatch(job_id, self._wake)
+        self.close()
 
     def follow(self, job_id: str) -> None:
         """Follow one more job, from its beginning."""
         self.cursors[job_id] = BEGINNING
-        self._engine.watch(job_id, self._wake)
-        self._wake(job_id)
+        self._engine.watch(job_id, self)
+        self(job_id)
 
     def leave(self, job_id: str) -> None:
         """Follow a job no longer, though it has not ended."""
         if self.cursors.pop(job_id, None) is not None:
-            self._engine.unwatch(job_id, self._wake)
+            self._engine.unwatch(job_id, self)
             if self._progress is not None:
                 self._progress.pop(job_id, None)
 
-    def _wake(self, job_id: str) -> None:
-        self._changed[job_id] = None
+    def __call__(self, job_id: str) -> None:
+        """A log has grown: the engine calls this."""
+        if job_id not in self._changed:
+            self._changed += (job_id,)
         self.wake()
 
     def wake(self) -> None:
@@ -97,14 +107,14 @@ class Reader:
         pages = []
         self._woken = False
         while self._changed:
-            changed, self._changed = self._changed, {}
+            changed, self._changed = self._changed, ()
             for job_id in changed:  # in the order of what happened
                 cursor = self.cursors.get(job_id)
                 if cursor is None:
                     continue
                 page = await self._engine.events(job_id, cursor)
                 if page is None:
-                    self.gone.append(job_id)
+                    self.gone = (*self.gone, job_id)
                 elif (news := self._news(job_id, page)) is not None:
                     pages.append((job_id, news))
                 if page is None or page.ended:

@@ -30,6 +30,21 @@ __all__ = ["Gate"]
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
+class _Waiter(Listener):
+    """Who waits for a turn."""
+
+    __slots__ = ("_gate",)
+
+    def __init__(self, request: web.Request, gate: asyncio.Future[Active | None]) -> None:
+        super().__init__(request, ())
+        self._gate = gate
+
+    def wake(self) -> None:
+        """Go without it."""
+        if not self._gate.done():
+            self._gate.set_result(None)
+
+
 @attrs.frozen(slots=True, kw_only=True)
 class Gate:
     """Lets requests through in their turn."""
@@ -109,11 +124,7 @@ class Gate:
     async def _granted(
         self, place: Place, request: web.Request, job_id: str, gate: asyncio.Future[Active | None]
     ) -> Active | None:
-        def leave() -> None:
-            if not gate.done():
-                gate.set_result(None)
-
-        listener = place.listener = Listener(request, (), leave)
+        listener = place.listener = _Waiter(request, gate)
         try:
             active = await gate
         except asyncio.CancelledError:

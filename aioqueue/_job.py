@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 else:
     # Frozen for the type checker alone: where it is so at run time as well, each field is set by a
     # call, and a named tuple takes twice the time to make and several times to read.
-    frozen = partial(attrs.define, unsafe_hash=True)
+    frozen = partial(attrs.define, unsafe_hash=True, weakref_slot=False)
 
 JSON_TYPE = "application/json"
 

@@ -8,7 +8,7 @@ it does about time.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from types import TracebackType
 
 from aiohttp import web
@@ -27,17 +27,13 @@ class Listener:
     Args:
         request: the connection's request.
         jobs: what it waits for; more may be added.
-        wake: called when the client has left, or everybody must.
     """
 
-    __slots__ = ("dropped", "jobs", "look_at", "renew_at", "request", "wake")
+    __slots__ = ("dropped", "jobs", "look_at", "renew_at", "request")
 
-    def __init__(
-        self, request: web.Request, jobs: Collection[str], wake: Callable[[], None]
-    ) -> None:
+    def __init__(self, request: web.Request, jobs: Collection[str]) -> None:
         self.request = request
         self.jobs = jobs
-        self.wake = wake
         self.dropped = False
         """Whether the client has left, or was made to."""
         self.renew_at = 0.0
@@ -54,6 +50,10 @@ class Listener:
         """Stop waiting."""
         self.dropped = True
         self.wake()
+
+    def wake(self) -> None:
+        """The client has left, or everybody must."""
+        raise NotImplementedError
 
     async def tick(self, now: float) -> None:
         """Once a second from ``look_at`` on, while the socket is open."""

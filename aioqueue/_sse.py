@@ -103,9 +103,9 @@ class JobStream(Stream):
     ) -> None:
         super().__init__(request, reader, streams.settings, headers)
         self._streams = streams
-        self._waiting: list[Waiting] = []
+        self._waiting: tuple[Waiting, ...] = ()
         self._unknown: Sequence[str] | None = unknown  # None once they are told
-        self._ids: dict[str, str] = {}  # where it is in each log, if there are several
+        self._ids: dict[str, str] | None = None  # where it is in each log, if there are several
         if len(places) > 1:
             self._ids = {job_id: str(cursor) for job_id, cursor in places.items()}
 
@@ -127,7 +127,7 @@ class JobStream(Stream):
         parts = [b"retry: %d\n\n" % random.uniform(1000, 3000)]
         jobs = list(self.reader.cursors)
         pages = dict(await self.reader.read())
-        self.reader.gone += unknown
+        self.reader.gone = (*self.reader.gone, *unknown)
         parts += _gone(self.reader)
         for job_id in jobs:
             page = pages.get(job_id)
@@ -146,7 +146,7 @@ class JobStream(Stream):
         estimate = await self._streams.estimator.estimate(snapshot)
         if snapshot.state is JobState.QUEUED:
             waiting = self.tell_positions(self._streams.positions, snapshot, estimate)
-            self._waiting.append(waiting)
+            self._waiting += (waiting,)
         job = job_resource(snapshot, estimate, self._streams.links, with_result=False)
         data = event_data(job_id, "state", job)
         return frame("state", data[:-1] + b',"truncated":%b}' % _BOOLEANS[truncated])
@@ -156,7 +156,7 @@ class JobStream(Stream):
         lines = []
         for event in page.events:
             event_id = str(event.id)
-            if self._ids:
+            if self._ids is not None:
                 self._ids[job_id] = event_id
                 event_id = ".".join(self._ids.values())
             lines.append(frame(event.type, event.data, event_id))
@@ -167,7 +167,7 @@ class JobStream(Stream):
     def close(self) -> None:
         """Nobody is told anything any more."""
         for waiting in self._waiting:
-            waiting.tell = None
+            waiting.listener = None
 
     def frame(self, kind: str, data: bytes) -> bytes:
         """An event without an id: it is not sent again."""
@@ -176,5 +176,5 @@ class JobStream(Stream):
 
 def _gone(reader: Reader) -> list[bytes]:
     """An event for each job that is not known, or no longer; the name may be a stranger's text."""
-    jobs, reader.gone = reader.gone, []
+    jobs, reader.gone = reader.gone, ()
     return [frame("gone", orjson.dumps({"type": "gone", "job": job})) for job in jobs]

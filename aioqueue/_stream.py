@@ -115,14 +115,17 @@ class Stream(Listener):
     def __init__(
         self, request: web.Request, reader: Reader, settings: Settings, headers: Mapping[str, str]
     ) -> None:
-        super().__init__(request, reader.cursors.keys(), reader.wake)
+        super().__init__(request, reader.cursors)
         self.reader = reader
         self.response = EventStream(settings.send_timeout, headers)
-        now = asyncio.get_running_loop().time()
         self._settings = settings
-        self._taken, self._taken_at = -1, now
+        self._taken, self._taken_at = -1, 0.0
         self._settled_in = False  # at the first tick: a short stream needs none of it
-        self._silent_since = now
+        self._silent_since = asyncio.get_running_loop().time()
+
+    def wake(self) -> None:
+        """Look again."""
+        self.reader.wake()
 
     async def tick(self, now: float) -> None:
         """Ping a stream that would be silent too long, drop one that does not read."""
@@ -166,9 +169,7 @@ class Stream(Listener):
         Answers who waits, for ``close`` to tell him nothing any more.
         """
         record = snapshot.record
-        waiting = Waiting(
-            record.id, record.function, record.queue, self.tell, estimate, record.priority
-        )
+        waiting = Waiting(record.id, record.function, record.queue, self, estimate, record.priority)
         positions.follow(waiting, asyncio.get_running_loop().time())
         return waiting
 
@@ -179,29 +180,30 @@ class Stream(Listener):
             place: what to leave at the end; None where a ``with`` block around this does.
         """
         response, reader = self.response, self.reader
+        reader.open()
         try:
-            with reader:
-                await response.prepare(self.request)
-                # One turn of the loop: a job that is quick has ended by then, and everything it
-                # said leaves in one write.
-                await asyncio.sleep(0)
-                while True:
-                    dropped = self.dropped
-                    data = await self.news()
-                    self.look_at = 0.0
-                    if self.is_over():
-                        await response.write_eof(data)
-                        break
-                    if data:
-                        self._silent_since = asyncio.get_running_loop().time()
-                        await response.write(data)  # waits for a client that does not read
-                    if dropped:
-                        break
-                    del data  # or it would be most of what a waiting stream takes
-                    await reader.wait()
+            await response.prepare(self.request)
+            # One turn of the loop: a job that is quick has ended by then, and everything it said
+            # leaves in one write.
+            await asyncio.sleep(0)
+            while True:
+                dropped = self.dropped
+                data = await self.news()
+                self.look_at = 0.0
+                if self.is_over():
+                    await response.write_eof(data)
+                    break
+                if data:
+                    self._silent_since = asyncio.get_running_loop().time()
+                    await response.write(data)  # waits for a client that does not read
+                if dropped:
+                    break
+                del data  # or it would be most of what a waiting stream takes
+                await reader.wait()
         except ConnectionError:
             pass  # the client has left; its jobs live on by their own rules
         finally:
+            reader.close()
             self.close()
             if place is not None:
                 place.leave()

@@ -14,6 +14,20 @@ from .engines.base import Engine
 __all__ = ["wait_for_end"]
 
 
+class _Waiter(Listener):
+    """Who waits for the end of one job."""
+
+    __slots__ = ("_reader",)
+
+    def __init__(self, request: web.Request, job_id: str, reader: Reader) -> None:
+        super().__init__(request, (job_id,))
+        self._reader = reader
+
+    def wake(self) -> None:
+        """Look again."""
+        self._reader.wake()
+
+
 async def wait_for_end(
     engine: Engine, place: Place, request: web.Request, job_id: str, seconds: float
 ) -> bool:
@@ -26,7 +40,7 @@ async def wait_for_end(
         reader.wake()
 
     with Reader(engine, {job_id: BEGINNING}) as reader:
-        listener = place.listener = Listener(request, (job_id,), reader.wake)
+        listener = place.listener = _Waiter(request, job_id, reader)
         await asyncio.sleep(0)  # a job that is quick has ended by the next turn of the loop
         await reader.read()
         if not reader.cursors:

@@ -258,14 +258,14 @@ async def test_gone() -> None:
     await worker.claim()
     with Reader(worker.engine, {"a": BEGINNING, "x": BEGINNING}) as reader:
         await reader.read()
-        assert reader.gone == ["x"]
+        assert reader.gone == ("x",)
         waiting = asyncio.ensure_future(reader.wait())
         await worker.end("a")
         clock.advance(61)
         await worker.engine.reap()
         await waiting
         assert await reader.read() == []
-        assert reader.gone == ["x", "a"]
+        assert reader.gone == ("x", "a")
         assert not reader.cursors
 
 

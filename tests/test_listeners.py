@@ -29,6 +29,18 @@ class Attendance:
         return calls
 
 
+class Guest(Listener):
+    """Who waits for jobs, and notes in a list when woken."""
+
+    def __init__(self, jobs: tuple[str, ...], woken: list[Listener]) -> None:
+        super().__init__(Socket(), jobs)
+        self._woken = woken
+
+    def wake(self) -> None:
+        """Note it."""
+        self._woken.append(self)
+
+
 class Room:
     """Listeners, and a few of them inside."""
 
@@ -37,16 +49,10 @@ class Room:
         self.listeners = Listeners(self.engine, max_open)
         self.woken: list[Listener] = []
 
-    def enter(self, *jobs: str, kind: type[Listener] = Listener) -> tuple[Place, Listener]:
+    def enter(self, *jobs: str, kind: type[Guest] = Guest) -> tuple[Place, Listener]:
         place = self.listeners.place()
-        place.__enter__()
-        place.listener = kind(Socket(), jobs, lambda: self.woken.append(place.listener))
-        return place, place.listener
-
-
-def leave(place: Place) -> None:
-    """End the block of a place."""
-    place.__exit__(None, None, None)
+        listener = place.listener = kind(jobs, self.woken)
+        return place, listener
 
 
 # Places
@@ -64,7 +70,7 @@ def test_places_are_counted() -> None:
     assert refused.value.problem.status == 503
     assert refused.value.retry_after >= 1
 
-    leave(place)
+    place.leave()
     room.enter("c")
     assert len(room.listeners) == 2
 
@@ -113,10 +119,10 @@ async def test_the_last_to_leave() -> None:
     two, _ = room.enter("b")
     await room.listeners.tick(0.0)
     room.engine.new_calls()
-    leave(one)
+    one.leave()
     await room.listeners.tick(1.0)
     assert room.engine.new_calls() == [({"a"}, 0.0)]
-    leave(two)
+    two.leave()
     await room.listeners.tick(2.0)
     assert room.engine.new_calls() == [({"b"}, 0.0)]
     await room.listeners.tick(3.0)
@@ -131,7 +137,7 @@ async def test_who_is_dropped_hears_nothing() -> None:
     await room.listeners.tick(0.0)
     room.engine.new_calls()
     ghost.request.closed = True
-    leave(one)
+    one.leave()
     await room.listeners.tick(1.0)
     assert room.engine.new_calls() == [({"a"}, 0.0)]
 
@@ -142,7 +148,7 @@ async def test_back_before_the_tick() -> None:
     one, _ = room.enter("a")
     await room.listeners.tick(0.0)
     room.engine.new_calls()
-    leave(one)
+    one.leave()
     room.enter("a")
     await room.listeners.tick(1.0)
     assert room.engine.new_calls() == [({"a"}, 30.0)]
@@ -153,11 +159,11 @@ async def test_one_that_fails(caplog: pytest.LogCaptureFixture) -> None:
     room = Room()
     ticks: list[float] = []
 
-    class Broken(Listener):
+    class Broken(Guest):
         async def tick(self, now: float) -> None:
             raise ZeroDivisionError
 
-    class Fine(Listener):
+    class Fine(Guest):
         async def tick(self, now: float) -> None:
             ticks.append(now)
 

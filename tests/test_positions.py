@@ -23,6 +23,19 @@ from tests.inside import Worker
 NOBODY_KNOWS = Estimate(None, None, None, None)
 
 
+class Hearer:
+    """One of those who wait in a line."""
+
+    def __init__(self, line: Line, name: str) -> None:
+        self._line = line
+        self._name = name
+
+    async def tell(self, kind: str, data: bytes) -> bool:
+        """Hear of a position."""
+        assert kind == "position"
+        return self._line.hear(self._name, data)
+
+
 class Line:
     """People who wait in a line, and the clock over it."""
 
@@ -59,22 +72,19 @@ class Line:
             await self.worker.enqueue(name, **fields)
             snapshot = await self.worker.engine.get(name)
             told = await self.estimator.estimate(snapshot)
-            teller, priority = self._teller(name), snapshot.record.priority
-            waiting = Waiting(name, "function", "queue", teller, told, priority)
+            hearer, priority = Hearer(self, name), snapshot.record.priority
+            waiting = Waiting(name, "function", "queue", hearer, told, priority)
             self.positions.follow(waiting, self.clock())
             joined.append(waiting)
         return joined
 
-    def _teller(self, name: str) -> Any:
-        async def tell(kind: str, data: bytes) -> bool:
-            assert kind == "position"
-            if name in self.behind:
-                return False
-            self.told[name].append((self.clock(), orjson.loads(data)))
-            self.ticks[-1].append(name)
-            return True
-
-        return tell
+    def hear(self, name: str, data: bytes) -> bool:
+        """Somebody is told something; answers whether he could be."""
+        if name in self.behind:
+            return False
+        self.told[name].append((self.clock(), orjson.loads(data)))
+        self.ticks[-1].append(name)
+        return True
 
     async def tick(self) -> list[str]:
         """Tell who is due; answers who was."""
@@ -491,7 +501,7 @@ async def test_who_has_gone_is_forgotten() -> None:
     await line.start(3.0)
     _, left = await line.join("b", "c")
     await line.worker.engine.cancel("b", "client")
-    left.tell = None
+    left.listener = None
     await line.until(20.0)
     assert line.messages == 0
     assert line.positions._due == []

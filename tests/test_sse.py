@@ -316,12 +316,12 @@ async def test_who_has_left_is_not_kept(shop: Shop) -> None:
     """A stream that has ended is let go at once, whenever its next position would have come."""
     streams = [read_events(await shop.post("", "work", **STREAM)) for _ in range(2)]
     state = [await anext(events) for events in streams][1]
-    ((_, _, waiting),) = shop.inside.runtime._positions._due
-    assert waiting.tell is not None
+    (waiting,) = shop.inside.runtime._positions._due
+    assert waiting.listener is not None
     async with shop.http.delete(shop.job(state.data["job"])):
         await take(streams[1], "cancelled")
         await until(lambda: len(shop.inside.listeners) == 1)
-    assert waiting.tell is None
+    assert waiting.listener is None
     shop.end.set()
     await take(streams[0], "succeeded")
 

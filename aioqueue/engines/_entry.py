@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import attrs
 import orjson
@@ -27,6 +28,9 @@ _SMALL = 1024
 """How large arguments of an ended job are kept: to let go of fewer costs more than it gives."""
 
 
+_NOTHING: Any = ()
+
+
 class Log:
     """The durable events of a job's current attempt: a ring that remembers how far it got.
 
@@ -39,7 +43,7 @@ class Log:
     def __init__(self) -> None:
         self.attempt = 1
         self.number = 0
-        self._events: list[tuple[str, bytes] | None] = []
+        self._events: list[tuple[str, bytes] | None] = _NOTHING
         self._start = 0  # index of the oldest event that is kept
         self._bytes = 0
 
@@ -51,11 +55,13 @@ class Log:
         """Begin the log of another attempt."""
         self.attempt += 1
         self.number = 0
-        self._events = []
+        self._events = _NOTHING
         self._start = self._bytes = 0
 
     def append(self, kind: str, data: bytes) -> None:
         """Add an event, whatever the bounds say: see ``trim``."""
+        if self.number == 0:
+            self._events = []  # not before: thousands wait and have said nothing
         self.number += 1
         self._events.append((kind, data))
         self._bytes += len(data)

@@ -164,7 +164,7 @@ class SessionStream(Stream):
                 yield self._with_edits(job_id, message)
                 if terminal(message):
                     self._told(job_id)
-        gone, self.reader.gone = self.reader.gone, []
+        gone, self.reader.gone = self.reader.gone, ()
         for job_id in gone:
             if job_id in self._jobs:
                 yield _forgotten(job_id)
@@ -201,7 +201,7 @@ class SessionStream(Stream):
         self._last.pop(job_id, None)
         waiting = self._waiting.pop(job_id, None)
         if waiting is not None:
-            waiting.tell = None
+            waiting.listener = None
         self._session.told(job_id)
 
     def frame(self, kind: str, data: bytes) -> bytes:
@@ -212,7 +212,7 @@ class SessionStream(Stream):
     def close(self) -> None:
         """It has ended, however."""
         for waiting in self._waiting.values():
-            waiting.tell = None
+            waiting.listener = None
         self._stop_timer()
         self._session.streams.discard(self)
 
@@ -256,7 +256,7 @@ class CallStream(Stream):
                 events.append(_event(kind, data))
                 if terminal(message):
                     self.reader.leave(job_id)
-        gone, self.reader.gone = self.reader.gone, []
+        gone, self.reader.gone = self.reader.gone, ()
         for job_id in gone:
             events.append(_event(b"error", _forgotten(job_id)["output"]))
         return b"".join(events)

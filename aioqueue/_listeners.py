@@ -122,6 +122,7 @@ class Listeners:
     async def tick(self, now: float) -> None:
         """Once a second: drop who has left, and say which jobs are listened to."""
         renew: list[str] = []
+        renew_at = now + LISTENING_SECONDS / 2
         for place in list(self._places):
             listener = place.listener
             if listener is None:
@@ -130,7 +131,7 @@ class Listeners:
                 listener.drop()
                 continue
             if now >= listener.renew_at:
-                listener.renew_at = now + LISTENING_SECONDS / 2
+                listener.renew_at = renew_at
                 renew += listener.jobs
             if now >= listener.look_at:
                 await self._tick_one(listener, now)

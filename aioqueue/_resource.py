@@ -14,9 +14,6 @@ from ._job import JobState, Snapshot
 
 __all__ = ["Links", "job_resource", "timestamp"]
 
-_MILLISECONDS = [f".{number:03d}Z" for number in range(1000)]
-"""How timestamps end: each job has four, and to format them was most of what its JSON cost."""
-
 
 @attrs.frozen(slots=True)
 class Links:
@@ -36,18 +33,28 @@ class Links:
         """Its bare result."""
         return f"{self.prefix}/jobs/{job_id}/result"
 
+    def all(self, job_id: str) -> orjson.Fragment:
+        """All of them, as JSON."""
+        job = self.job(job_id)
+        return orjson.Fragment(
+            f'{{"self":"{job}","events":"{job}/events","result":"{job}/result"}}'
+        )
+
 
 def timestamp(seconds: float | None) -> str | None:
     """A time in UTC with milliseconds, as RFC 3339 writes it."""
-    if seconds is None:
-        return None
-    whole, milliseconds = divmod(round(seconds * 1000), 1000)
-    return _second(whole) + _MILLISECONDS[milliseconds]
+    return None if seconds is None else _millisecond(round(seconds * 1000))
+
+
+@lru_cache(maxsize=256)
+def _millisecond(number: int) -> str:
+    # A quick job's times are mostly the same, and it has four of them.
+    return f"{_second(number // 1000)}.{number % 1000:03d}Z"
 
 
 @lru_cache(maxsize=64)
 def _second(whole: int) -> str:
-    # A job's times, and those of jobs around it, mostly fall into the same few seconds.
+    # Those of jobs around it mostly fall into the same few seconds.
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole))
 
 
@@ -64,15 +71,15 @@ def job_resource(
     max_event_bytes: int = 1 << 20,
 ) -> bytes:
     """The job as JSON."""
-    job_id = snapshot.record.id
+    record, state = snapshot.record, snapshot.state
     result = snapshot.result if with_result else None
     is_told = result is None or result.is_told(max_event_bytes)
     document: dict[str, Any] = {
-        "id": job_id,
-        "function": snapshot.record.function,
-        "state": str(snapshot.state),
+        "id": record.id,
+        "function": record.function,
+        "state": str(state),
         "position": estimate.position,
-        "held": snapshot.state is JobState.QUEUED and estimate.position is None,
+        "held": state is JobState.QUEUED and estimate.position is None,
         "queue_size": estimate.queue_size,
         "eta": estimate.eta,
         "eta_high": estimate.eta_high,
@@ -84,16 +91,12 @@ def job_resource(
         "expires": timestamp(snapshot.expires),
         "result": _raw(result.body) if result is not None and is_told else None,
         "error": _raw(snapshot.error),
-        "links": {
-            "self": links.job(job_id),
-            "events": links.events(job_id),
-            "result": links.result(job_id),
-        },
+        "links": links.all(record.id),
     }
     if result is not None and result.truncated:
         document["truncated"] = True
     if result is not None and not is_told:
         document["file"] = result.file
-    if snapshot.state is JobState.CANCELLED:
+    if state is JobState.CANCELLED:
         document["reason"] = snapshot.reason
     return orjson.dumps(document)

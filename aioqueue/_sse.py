@@ -23,7 +23,7 @@ from .engines.base import Engine, EventPage
 
 __all__ = ["Streams", "cursor_of", "cursors_of", "frame"]
 
-_BOOLEANS = {True: b"true", False: b"false"}
+_TRUNCATED = {True: b',"truncated":true}', False: b',"truncated":false}'}
 
 
 def frame(kind: str, data: bytes, event_id: str | None = None) -> bytes:
@@ -113,26 +113,27 @@ class JobStream(Stream):
         """What has happened since the last write; at first all of it."""
         if self._unknown is not None:
             return await self._opening(self._unknown)
-        parts = []
+        parts: list[bytes] = []
         for job_id, page in await self.reader.read():
             if page.truncated:  # the reader fell behind the log: say so before going on
                 parts.append(await self._state(job_id, True))
-            parts.append(self._frames(job_id, page))
-        parts += _gone(self.reader)
+            self._tell(job_id, page, parts)
+        self._tell_gone(parts)
         return b"".join(parts)
 
     async def _opening(self, unknown: Sequence[str]) -> bytes:
         """The first bytes: when to come back, how every job stands, and what was missed."""
         self._unknown = None
-        parts = [b"retry: %d\n\n" % random.uniform(1000, 3000)]
+        parts = [b"retry: %d\n\n" % (1000 + 2000 * random.random())]
         jobs = list(self.reader.cursors)
         pages = dict(await self.reader.read())
-        self.reader.gone = (*self.reader.gone, *unknown)
-        parts += _gone(self.reader)
+        self._tell_gone(parts, unknown)
         for job_id in jobs:
             page = pages.get(job_id)
             parts.append(await self._state(job_id, page is not None and page.truncated))
-        parts += [self._frames(job_id, pages[job_id]) for job_id in jobs if job_id in pages]
+        for job_id in jobs:
+            if job_id in pages:
+                self._tell(job_id, pages[job_id], parts)
         return b"".join(parts)
 
     async def _state(self, job_id: str, truncated: bool) -> bytes:
@@ -149,20 +150,24 @@ class JobStream(Stream):
             self._waiting += (waiting,)
         job = job_resource(snapshot, estimate, self._streams.links, with_result=False)
         data = event_data(job_id, "state", job)
-        return frame("state", data[:-1] + b',"truncated":%b}' % _BOOLEANS[truncated])
+        return frame("state", data[:-1] + _TRUNCATED[truncated])
 
-    def _frames(self, job_id: str, page: EventPage) -> bytes:
-        """The events of a page, with ids that say where the stream is in all its jobs."""
-        lines = []
+    def _tell(self, job_id: str, page: EventPage, parts: list[bytes]) -> None:
+        """Add the events of a page, with ids that say where the stream is in all its jobs."""
         for event in page.events:
             event_id = str(event.id)
             if self._ids is not None:
                 self._ids[job_id] = event_id
                 event_id = ".".join(self._ids.values())
-            lines.append(frame(event.type, event.data, event_id))
+            parts.append(frame(event.type, event.data, event_id))
         if page.progress is not None:
-            lines.append(frame("progress", event_data(job_id, "progress", page.progress)))
-        return b"".join(lines)
+            parts.append(frame("progress", event_data(job_id, "progress", page.progress)))
+
+    def _tell_gone(self, parts: list[bytes], unknown: Sequence[str] = ()) -> None:
+        """Add an event for each job that is not known, or no longer; its name may be any text."""
+        for job in (*self.reader.gone, *unknown):
+            parts.append(frame("gone", orjson.dumps({"type": "gone", "job": job})))
+        self.reader.gone = ()
 
     def close(self) -> None:
         """Nobody is told anything any more."""
@@ -172,9 +177,3 @@ class JobStream(Stream):
     def frame(self, kind: str, data: bytes) -> bytes:
         """An event without an id: it is not sent again."""
         return frame(kind, data)
-
-
-def _gone(reader: Reader) -> list[bytes]:
-    """An event for each job that is not known, or no longer; the name may be a stranger's text."""
-    jobs, reader.gone = reader.gone, ()
-    return [frame("gone", orjson.dumps({"type": "gone", "job": job})) for job in jobs]

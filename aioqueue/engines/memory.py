@@ -142,7 +142,7 @@ class MemoryEngine:
         """Stop calling ``wake`` for this job."""
         entry = self._jobs.get(job_id)
         if entry is not None:
-            entry.watchers = tuple(other for other in entry.watchers if other != wake)
+            entry.watchers = tuple([other for other in entry.watchers if other != wake])
 
     async def ahead(self, job_ids: Sequence[str]) -> Sequence[Mapping[str, int] | None]:
         """For each job the waiting jobs before it, by function; None if it is not in line."""
@@ -205,11 +205,11 @@ class MemoryEngine:
 
     async def attend(self, job_ids: Sequence[str], seconds: float | None) -> None:
         """Say that somebody listens to these jobs, for so many seconds; None detaches them."""
-        now = self._clock()
+        until = None if seconds is None else self._clock() + seconds
         for job_id in job_ids:
             entry = self._jobs.get(job_id)
             if entry is not None and entry.listened_until is not None:
-                entry.listened_until = None if seconds is None else now + seconds
+                entry.listened_until = until
                 self._deadlines.note(entry)
 
     async def reap(self) -> ReapReport:

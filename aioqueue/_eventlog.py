@@ -40,22 +40,18 @@ class Reader:
         self._woken = False
         self._waiter: asyncio.Future[None] | None = None
 
-    def open(self) -> None:
-        """Begin to watch; what else begins with a ``with`` block."""
+    def open(self) -> Reader:
+        """Begin to watch."""
         for job_id in self.cursors:
             self._engine.watch(job_id, self)
+        return self
 
-    def close(self) -> None:
+    def close(self, *exception: object) -> None:
         """Let go."""
         for job_id in self.cursors:
             self._engine.unwatch(job_id, self)
 
-    def __enter__(self) -> Reader:
-        self.open()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
+    __enter__, __exit__ = open, close
 
     def follow(self, job_id: str) -> None:
         """Follow one more job, from its beginning."""

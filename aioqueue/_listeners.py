@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection
-from types import TracebackType
 
 from aiohttp import web
 
@@ -73,7 +72,7 @@ class Place:
         self.listener: Listener | None = None
         places[self] = None
 
-    def leave(self) -> None:
+    def leave(self, *exception: object) -> None:
         """Give it back; its listener has stopped listening."""
         del self._places[self]
         if self.listener is not None:
@@ -82,13 +81,7 @@ class Place:
     def __enter__(self) -> Place:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        exception: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.leave()
+    __exit__ = leave
 
 
 class Listeners:

@@ -225,17 +225,6 @@ class Runtime:
         """How requests and code reach a function."""
         return Door(self, registered)
 
-    def answer(
-        self, registered: Registered, request: web.Request, subject: Any
-    ) -> Coroutine[Any, Any, web.StreamResponse]:
-        """Answer a request to a function's route."""
-        function = registered.function
-        assert function is not None
-        if function.takes_request and not self.submitter.wants_stream(request):
-            handler = function.handler(subject)
-            return self.pass_through(registered, request, _answering(handler, self._spool))
-        return self.submitter.answer(registered, request, subject)
-
     def pass_through(
         self, registered: Registered, request: web.Request, handler: Handler
     ) -> Coroutine[Any, Any, web.StreamResponse]:
@@ -355,7 +344,12 @@ class Door:
 
     def answer(self, request: web.Request, subject: Any) -> Coroutine[Any, Any, web.StreamResponse]:
         """Answer a request to the function's route."""
-        return self._runtime.answer(self._registered, request, subject)
+        function, submitter = self._registered.function, self._runtime.submitter
+        assert function is not None
+        if function.takes_request and not submitter.wants_stream(request):
+            handler = _answering(function.handler(subject), submitter.spool)
+            return self.pass_through(request, handler)
+        return submitter.answer(self._registered, request, subject)
 
     async def submit(
         self, arguments: Mapping[str, Any], subject: Any, options: SubmitOptions

@@ -38,11 +38,11 @@ ONCE = 2
 
 BUDGET = """
                         tasks  callbacks  of 3.11  timers  hand-offs  writes  calls
-    async def  sse          1          5        6       0          0       1    208
-    async def  wait         1          5        6       0          0       1    186
+    async def  sse          1          5        6       0          0       1    206
+    async def  wait         1          5        6       0          0       1    185
     async def  later        1          6        9       0          0       2    265
-    def        sse          1          6        7       0          1       2    239
-    def        wait         1          6        7       1          1       1    203
+    def        sse          1          6        7       0          1       2    235
+    def        wait         1          6        7       1          1       1    200
     def        later        1          7       10       0          1       3    299
 """
 """For one job: tasks of ours (aiohttp has one for each connection, or request), what the loop is

@@ -13,7 +13,8 @@ import pytest
 from aiohttp import ClientSession, web
 
 import aioqueue
-from tests.inside import STREAM, Inside, make_app
+from aioqueue._gate import _Waiter
+from tests.inside import STREAM, Inside, Socket, make_app
 from tests.sse_client import read_events
 from tests.stage import Stage, until
 
@@ -417,3 +418,14 @@ async def test_methods_of_a_view(serve, http: ClientSession) -> None:
         }
     async with http.post(url, headers=STREAM, json={"title": "x"}) as response:
         assert (await events_of(response))[-1]["result"] == ["POST", "x", 1]
+
+
+async def test_leaving_when_the_turn_has_come() -> None:
+    """Whoever is found to have left just as his turn has come still has it, and gives it back."""
+    gate: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    waiter = _Waiter(Socket(), gate)
+    turn = object()
+    gate.set_result(turn)
+    waiter.drop()
+    assert gate.result() is turn
+    assert waiter.dropped

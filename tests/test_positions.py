@@ -494,6 +494,21 @@ def test_who_never_was_seen_teaches_nothing() -> None:
 # Who is told
 
 
+async def test_who_comes_later_may_hear_first() -> None:
+    """Somebody who has waited long, and hears seldom, keeps nobody new from hearing soon."""
+    line = await Line().open()
+    await line.learn(100.0)
+    await line.join("a")
+    await line.start(100.0)
+    await line.join("b")
+    await line.until(line.clock() + 62.0)
+    assert line.positions._due[0].due > line.clock() + 10.0
+    await line.join("c")
+    await line.worker.engine.cancel("b", "client")
+    await line.until(line.clock() + 2.0)
+    assert [message["position"] for _, message in line.told["c"]] == [1]
+
+
 async def test_who_has_gone_is_forgotten() -> None:
     """Neither who has left nor who has had his turn is told, or kept."""
     line = await Line().open()

@@ -233,18 +233,19 @@ class Submitter:
             is_bound: whether only this process can run it.
             attached: whether it is cancelled when nobody listens to it any more.
         """
+        # In the order of the fields: by their names it takes more than twice the time.
         return JobRecord(
-            id=job_id,
-            function=function.name,
-            queue=function.queue,
-            payload=payload,
-            node=self.scheduler.node if is_bound else None,
-            owner=standing.owner,
-            client=standing.client,
-            priority=standing.priority,
-            metadata=standing.metadata,
-            grace=function.grace if attached else None,
-            queue_timeout=function.queue_timeout,
+            job_id,
+            function.name,
+            function.queue,
+            payload,
+            self.scheduler.node if is_bound else None,
+            standing.owner,
+            standing.client,
+            standing.priority,
+            standing.metadata,
+            function.grace if attached else None,
+            function.queue_timeout,
         )
 
     # Queued

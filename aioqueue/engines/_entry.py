@@ -248,19 +248,21 @@ class Entry(Log):
 
     def snapshot(self, result_ttl: float) -> Snapshot:
         """The job as it stands."""
+        finished = self.finished
+        # In the order of the fields: by their names it takes more than twice the time.
         return Snapshot(
-            record=self.record,
-            state=self.state,
-            created=self.created,
-            started=self.started,
-            finished=self.finished,
-            expires=None if self.finished is None else self.finished + result_ttl,
-            last=self.last(),
-            cancel_requested=self.cancel_reason is not None and self.finished is None,
-            progress=self.progress,
-            result=self.result,
-            error=self.error,
-            reason=self.reason,
+            self.record,
+            self.state,
+            self.created,
+            self.started,
+            finished,
+            None if finished is None else finished + result_ttl,
+            self.last(),
+            self.cancel_reason is not None and finished is None,
+            self.progress,
+            self.result,
+            self.error,
+            self.reason,
         )
 
 

@@ -35,7 +35,8 @@ class Reader:
         self.gone: Sequence[str] = ()
         """Jobs that the engine did not know, when they were last read."""
         self._engine = engine
-        self._changed = tuple(cursors)
+        # None between two reads, as nearly always: thousands of readers wait.
+        self._changed: dict[str, None] | None = dict.fromkeys(cursors)
         self._progress: dict[str, bytes] | None = None  # of those that have said any
         self._woken = False
         self._waiter: asyncio.Future[None] | None = None
@@ -68,8 +69,9 @@ class Reader:
 
     def __call__(self, job_id: str) -> None:
         """A log has grown: the engine calls this."""
-        if job_id not in self._changed:
-            self._changed += (job_id,)
+        if self._changed is None:
+            self._changed = {}
+        self._changed[job_id] = None
         self.wake()
 
     def wake(self) -> None:
@@ -103,7 +105,7 @@ class Reader:
         pages = []
         self._woken = False
         while self._changed:
-            changed, self._changed = self._changed, ()
+            changed, self._changed = self._changed, None
             for job_id in changed:  # in the order of what happened
                 cursor = self.cursors.get(job_id)
                 if cursor is None:

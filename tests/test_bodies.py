@@ -8,6 +8,7 @@ import gzip
 import io
 import random
 from collections.abc import Awaitable, Callable
+from itertools import product
 from types import SimpleNamespace
 from typing import Annotated, Any
 
@@ -79,6 +80,12 @@ async def whole_video(file: Annotated[Upload, aioqueue.Body]) -> int:
     return file.size
 
 
+@aioqueue.queued(max_body_size=3 * KIB * KIB)
+async def whole_and_more(data: Annotated[bytes, aioqueue.Body], file: Upload | None = None) -> int:
+    """Say how much comes, of which nothing can be the other file."""
+    return len(data)
+
+
 @aioqueue.queued
 async def handler(request: web.Request) -> Any:
     """Say what comes, as a handler that takes the request."""
@@ -101,7 +108,7 @@ async def streaming_handler(request: web.Request) -> web.StreamResponse:
 
 
 FUNCTIONS = [echo, look, whole, small, small_whole, large, video, whole_video]
-FUNCTIONS += [handler, small_handler]
+FUNCTIONS += [whole_and_more, handler, small_handler]
 
 
 @web.middleware
@@ -318,8 +325,8 @@ async def test_what_is_for_files(url: str) -> None:
     form = part(content, b'name="file"; filename="f"').partition(b"\r\n--b\r\n")
     body = form[0] + b"\r\n--b--"
     assert await code_of(url, raw("POST", "/video", FORM, WAITING, body=body)) == size
-    for kind in (JSON, b"X-No: type"):
-        assert await code_of(url, raw("POST", "/whole_video", kind, WAITING, body=content)) == size
+    for path, kind in product(("/whole_video", "/whole_and_more"), (JSON, b"X-No: type")):
+        assert await code_of(url, raw("POST", path, kind, WAITING, body=content)) == size
 
 
 def in_memory(text: str, **others: bytes) -> None:

@@ -228,7 +228,7 @@ async def test_one_more_that_nobody_knows() -> None:
     with Reader(worker.engine, {}) as reader:
         reader.follow("x")
         assert await reader.read() == []
-        assert (reader.gone, reader.cursors) == (["x"], {})
+        assert (reader.gone, reader.cursors) == (("x",), {})
 
 
 async def test_lets_go() -> None:

@@ -251,6 +251,6 @@ async def test_places(worker: Worker) -> None:
     waiting = stream.tell_positions(places, snapshot, estimate)
     assert places.followed == [waiting]
     assert (waiting.job_id, waiting.told, waiting.priority) == ("a", estimate, 2.0)
-    assert waiting.tell is not None
-    assert await waiting.tell("place", b"3")
+    assert waiting.listener is not None
+    assert await waiting.listener.tell("place", b"3")
     assert stream.paper.body == b"place 3\n"

@@ -213,8 +213,8 @@ async def test_no_rank_after_the_end(desk: Desk) -> None:
     await a_while()
     await desk.cancel("a")
     await a_while()
-    ((_, _, waiting),) = desk.positions._due
-    assert waiting.tell is None
+    (waiting,) = desk.positions._due
+    assert waiting.listener is None
     assert kinds_of(paper.of("a")) == ["estimation", "process_completed"]
 
 
@@ -762,7 +762,7 @@ async def test_a_cancelled_job_that_is_forgotten() -> None:
     await until(lambda: len(desk.papers[0].of("a")) == 1)
     (stream,) = desk.streams
     stream.cancel("a")
-    stream.reader.gone.append("a")
+    stream.reader.gone = ("a",)
     stream.reader.wake()
     await until(lambda: len(desk.papers[0].of("a")) > 1)
     await a_while()

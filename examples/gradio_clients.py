@@ -1,8 +1,8 @@
 """Gradio's own clients, unmodified, call queued functions: no Gradio on the server.
 
     pip install gradio_client
-    python -c "from gradio_client import Client; c = Client('http://localhost:8080');
-    print(c.predict('Ann', api_name='/greet'))"
+    python -i -c "from gradio_client import Client; client = Client('http://localhost:8080')"
+    >>> client.predict("Ann", api_name="/greet")
 
 or with nothing but HTTP:
 

@@ -15,6 +15,7 @@ door.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator
 from functools import partial
 from types import MappingProxyType
@@ -36,6 +37,8 @@ from ._uploads import Uploads
 __all__ = ["setup"]
 
 _ROUTES: web.AppKey[list[GradioRoutes]] = web.AppKey("aioqueue_gradio", list)
+
+logger = logging.getLogger("aioqueue")
 
 _NO_NAMES: ApiNames = MappingProxyType({})
 
@@ -59,14 +62,16 @@ def setup(
         api_names: for names of functions the names that clients call them by; False hides one.
             Functions without a route are there, too.
         path: where clients find it, if not at the root: they pass ``http://host/path``.
-        login: for clients that are given ``auth``: awaited with the request, a name and a password,
-            it returns the response that logs them in (with a cookie of yours), or None.
+        login: for clients that are given ``auth``: called with the request, a name and a password,
+            it returns the response that logs them in (with a cookie of yours), or None.  Who may do
+            what is the business of ``owner`` in ``aioqueue.setup``.
         allow_url: called with the URL that a client names instead of a file; whether the server may
             get it from there.  Without it none.
 
     Raises:
-        ConfigurationError: ``aioqueue.setup(app)`` was not called, or ``path`` is none; and when
-            the app starts, if a name in ``api_names`` is unknown or used twice.
+        ConfigurationError: ``aioqueue.setup(app)`` was not called, ``path`` is none, or a hook no
+            function; and when the app starts, if ``api_names`` can't be what is meant, or the app
+            has one of the routes already.
 
     Example::
 
@@ -81,6 +86,11 @@ def setup(
             f"aioqueue.gradio.setup(path={path!r}): write it as '/gradio', with a slash before it "
             "and none behind"
         )
+    for name, hook in {"login": login, "allow_url": allow_url}.items():
+        if hook is not None and not callable(hook):
+            raise ConfigurationError(
+                f"aioqueue.gradio.setup({name}={hook!r}): it must be a function; see its docs"
+            )
     app[_ROUTES] = []
     for (method, below), name in ROUTES.items():
         app.router.add_route(method, path + below, OwnRoute(partial(_answer, name)))
@@ -104,6 +114,11 @@ async def _live(
 ) -> AsyncIterator[None]:
     """From the start of the app, and of its queues, to its end."""
     _refuse_taken_routes(app, path)
+    if login is not None and app[SETTINGS].owner is None:
+        logger.warning(
+            "aioqueue.gradio.setup(login=…) lets people log in, but nothing asks for it: give "
+            "aioqueue.setup an owner= that raises web.HTTPUnauthorized for strangers."
+        )
     runtime = runtime_of(app)
     submitter, engine = runtime.submitter, runtime.submitter.engine
     catalogue = Catalogue(runtime.functions, subjects(app), guarded(app), api_names)

@@ -16,7 +16,8 @@ from .._errors import ConfigurationError
 from .._parameter import Parameter
 from .._parameters import Signature
 from .._registry import Registered
-from ._types import component_of, python_type, schema_of, takes_null
+from .._upload import Upload
+from ._types import component_of, is_path, python_type, schema_of, takes_null
 
 __all__ = ["API_PREFIX", "ApiNames", "Catalogue", "Exposed"]
 
@@ -51,7 +52,7 @@ class Exposed:
 
 def _default(parameter: Parameter) -> Any:
     """A default as JSON, if it has that form; there may be none."""
-    if parameter.default is inspect.Parameter.empty:
+    if parameter.default is inspect.Parameter.empty or parameter.is_file:
         return None
     try:
         return orjson.loads(orjson.dumps(JSON.unstructure(parameter.default)))
@@ -78,7 +79,52 @@ def _outputs(returns: Any, yields: bool) -> Sequence[Any]:
         returns = next(iter(get_args(returns)), Any)
     if returns in (None, type(None)):
         return ()
-    return get_args(returns) if is_row(returns) else (returns,)
+    if is_row(returns):
+        return get_args(returns)
+    return (Upload,) if is_path(returns) and not yields else (returns,)
+
+
+def _check_names(api_names: ApiNames, functions: Collection[str]) -> None:
+    setting = "aioqueue.gradio.setup(api_names=…)"
+    for name, api_name in api_names.items():
+        if not isinstance(name, str):
+            raise ConfigurationError(f"{setting}: write a function's name for {name!r}")
+        is_name = isinstance(api_name, str) and api_name.strip("/") and "/" not in api_name[1:]
+        if not is_name and api_name is not False:
+            raise ConfigurationError(
+                f"{setting}: {name!r} must have a name without slashes, or False to hide it, not "
+                f"{api_name!r}"
+            )
+    if unknown := sorted(set(api_names) - set(functions)):
+        raise ConfigurationError(
+            f"{setting}: there is no queued function named {', '.join(unknown)}; there are "
+            f"{', '.join(functions) or 'none'}. Write {{function: what clients call it}}; one "
+            "behind a decorator without functools.wraps must be in aioqueue.setup(functions=[…])."
+        )
+
+
+def _expose(registered: Registered, objects: Sequence[Any], api_name: str) -> Exposed | None:
+    """What clients see of a function, if they can call it at all."""
+    function = registered.function
+    if function is None or function.takes_request or (function.is_method and len(objects) != 1):
+        return None
+    signature = function.signature
+    outputs = _outputs(signature.returns, function.yields)
+    if any(map(is_path, outputs)):
+        logger.warning(
+            "%s gives back a file among other values, or one after the other, which is not "
+            "possible: let it return one Path, and nothing else.",
+            registered.name,
+        )
+    return Exposed(
+        api_name.removeprefix("/"),
+        registered,
+        objects[0] if function.is_method else None,
+        signature,
+        function.yields,
+        outputs,
+        _null_is_default(signature.parameters),
+    )
 
 
 class Catalogue:
@@ -105,40 +151,20 @@ class Catalogue:
         guarded: Collection[str],
         api_names: ApiNames,
     ) -> None:
-        if unknown := sorted(set(api_names) - set(functions)):
-            raise ConfigurationError(
-                f"aioqueue.gradio.setup(api_names=…): there is no queued function named "
-                f"{', '.join(unknown)}; there are {', '.join(functions) or 'none'}."
-            )
+        _check_names(api_names, functions)
         self.by_name: dict[str, Exposed] = {}
         for name, registered in functions.items():
-            api_name = api_names.get(name, name.replace(".", "_"))
-            function = registered.function
-            if api_name is False or function is None or function.takes_request:
-                continue
-            objects = subjects.get(name, ()) if function.is_method else (None,)
-            if len(objects) != 1:
-                continue
             if name in guarded and name not in api_names:
                 logger.warning(
-                    "%s is not there for Gradio's clients: they would pass by what stands before "
-                    "its route, a sub-application or what wraps it. If they may, name it in "
-                    "aioqueue.gradio.setup(app, api_names={%r: …}).",
-                    name,
-                    name,
+                    "Gradio's clients can't call %s: its route is in a sub-application or behind a "
+                    "decorator, whose checks they would pass by. aioqueue.gradio.setup(app, "
+                    "api_names={%r: %r}) lets them, and {%r: False} keeps this quiet.",
+                    *(name,) * 4,
                 )
                 continue
-            signature = function.signature
-            exposed = Exposed(
-                api_name.removeprefix("/"),
-                registered,
-                objects[0],
-                signature,
-                function.yields,
-                _outputs(signature.returns, function.yields),
-                _null_is_default(signature.parameters),
-            )
-            if self.by_name.setdefault(exposed.api_name, exposed) is not exposed:
+            api_name = api_names.get(name, name.replace(".", "_"))
+            exposed = _expose(registered, subjects.get(name, ()), api_name) if api_name else None
+            if exposed and self.by_name.setdefault(exposed.api_name, exposed) is not exposed:
                 raise ConfigurationError(
                     f"two functions have the api_name {exposed.api_name!r}: give one of them "
                     "another one in aioqueue.gradio.setup(app, api_names={…})."

@@ -37,7 +37,15 @@ from .._annotations import (
 )
 from .._upload import Upload
 
-__all__ = ["FILE_META", "component_of", "is_file", "python_type", "schema_of", "takes_null"]
+__all__ = [
+    "FILE_META",
+    "component_of",
+    "is_file",
+    "is_path",
+    "python_type",
+    "schema_of",
+    "takes_null",
+]
 
 FILE_META = {"_type": "gradio.FileData"}
 """What clients know a file by."""
@@ -80,8 +88,13 @@ no size that anybody reads.  Within itself a class is not told again at all."""
 
 def is_file(target: Any) -> bool:
     """Whether values of a type travel as files."""
-    kind = kind_of(target)
-    return kind in (bytes, Upload) or (isinstance(kind, type) and issubclass(kind, os.PathLike))
+    return kind_of(target) in (bytes, Upload)
+
+
+def is_path(target: Any) -> bool:
+    """Whether it is a path: as a result that stands for a file, as an argument it is a text."""
+    kind = kind_of(_plain(target))
+    return isinstance(kind, type) and issubclass(kind, os.PathLike)
 
 
 def _plain(target: Any) -> Any:
@@ -144,7 +157,7 @@ def _is_needed(kind: Any, name: str, hint: Any) -> bool:
 
 def schema_of(target: Any, within: Sequence[Any] = ()) -> dict[str, Any]:
     """A type as a JSON schema (draft 2020-12)."""
-    target = _plain(target)
+    target = str if is_path(target) else _plain(target)
     choices = _choices(target)
     if choices is not None:
         texts = {"type": "string"} if all(isinstance(one, str) for one in choices) else {}
@@ -181,7 +194,7 @@ def _class_schema(kind: Any, within: Sequence[Any]) -> dict[str, Any]:
 
 def python_type(target: Any, within: Sequence[Any] = ()) -> str:
     """A type as somebody who calls it from Python writes it."""
-    target = _plain(target)
+    target = str if is_path(target) else _plain(target)
     choices = _choices(target)
     if choices is not None:
         return f"Literal[{', '.join(map(repr, choices))}]"
@@ -219,7 +232,7 @@ def component_of(target: Any) -> str:
     options = [one for one in map(_plain, options_of(_plain(target))) if one is not type(None)]
     if len(options) != 1:
         return "Api"
-    (option,) = options
+    option = str if is_path(options[0]) else options[0]
     if _choices(option) is not None:
         return "Radio"
     if is_file(option) or (is_array(option) and is_file(_items(option))):

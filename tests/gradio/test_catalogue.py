@@ -172,9 +172,55 @@ def test_guarded(caplog: pytest.LogCaptureFixture) -> None:
     """What something stands before is there only if it is named, which the log says."""
     assert list(catalogue(add, guarded={"add"}).by_name) == []
     (record,) = caplog.records
-    assert "api_names={'add': …}" in record.getMessage()
+    assert "api_names={'add': 'add'}" in record.getMessage()
     assert list(catalogue(add, guarded={"add"}, api_names={"add": "sum"}).by_name) == ["sum"]
     assert len(caplog.records) == 1
+
+
+@pytest.mark.parametrize("name", [True, None, 3, "", "/", "a/b", "/a/b"])
+def test_what_is_no_name(name: Any) -> None:
+    """What can't be a name is refused, and the answer says what would be one."""
+    with pytest.raises(ConfigurationError, match="'add' must have a name without slashes"):
+        catalogue(add, api_names={"add": name})
+    with pytest.raises(ConfigurationError, match="write a function's name for"):
+        catalogue(add, api_names={add: "sum"})
+    assert list(catalogue(add, api_names={"add": "/sum"}).by_name) == ["sum"]
+
+
+def test_paths(caplog: pytest.LogCaptureFixture) -> None:
+    """A path is a file where it is the result, a text where it comes; else there is a warning."""
+
+    @aioqueue.queued
+    def one(text: Path) -> Path:
+        return text
+
+    @aioqueue.queued
+    def two() -> tuple[Path, str]: ...
+
+    @aioqueue.queued
+    def many() -> Iterator[Path]:
+        yield Path()
+
+    assert not caplog.records
+    told = info(one)
+    assert told["parameters"][0]["python_type"]["type"] == "str"
+    assert told["returns"][0]["python_type"]["type"] == "filepath"
+    assert not caplog.records
+    for function in (two, many):
+        catalogue(function)
+        assert "gives back a file among other values" in caplog.records[-1].getMessage()
+    assert len(caplog.records) == 2
+
+
+def test_default_of_a_file() -> None:
+    """A file that may be left out is told with null, which then leaves it out."""
+
+    @aioqueue.queued
+    def function(picture: bytes = b"") -> None: ...
+
+    assert info(function)["parameters"][0]["parameter_default"] is None
+    (exposed,) = catalogue(function).by_index
+    assert exposed.null_is_default == {"picture"}
 
 
 def test_methods() -> None:

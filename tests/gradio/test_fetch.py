@@ -16,7 +16,7 @@ import aioqueue
 from aioqueue import Upload
 from aioqueue.gradio import _arguments
 from tests.gradio.visitor import Visitor, gradio_shop
-from tests.stage import until
+from tests.stage import PATIENCE, until
 
 META = {"_type": "gradio.FileData"}
 
@@ -227,8 +227,9 @@ async def test_too_slow(
 
     visitor = await open_shop(allow_url=allow)
     monkeypatch.setattr(_arguments, "FETCH_SECONDS", 0.01)
-    for path in ("/slow", "/hook"):
-        assert await wrong(visitor, source.url + path) == "can't be fetched"
+    async with asyncio.timeout(PATIENCE):
+        for path in ("/slow", "/hook"):
+            assert await wrong(visitor, source.url + path) == "can't be fetched"
     assert not files_in(tmp_path)
 
 

@@ -168,6 +168,27 @@ async def test_what_stands_before(serve, http) -> None:
         assert (await visitor.post(f"/call/{name}", {"data": []})).status == 404
 
 
+@pytest.mark.parametrize("hook", [("me", "secret"), ["example.com"], True])
+def test_hooks_that_are_none(hook: Any) -> None:
+    """What can't be called is refused at once, and not at the first user."""
+    for name in ("login", "allow_url"):
+        with pytest.raises(ConfigurationError, match="must be a function"):
+            aioqueue.gradio.setup(make_app(add), **{name: hook})
+
+
+async def test_login_alone(serve, caplog: pytest.LogCaptureFixture) -> None:
+    """A login that nothing asks for protects nothing, which the log says."""
+
+    async def login(request: web.Request, name: str, password: str) -> None: ...
+
+    for owner in (None, lambda request: None):
+        caplog.clear()
+        app = make_app(add, owner=owner)
+        aioqueue.gradio.setup(app, login=login)
+        await serve(app)
+        assert len(caplog.records) == (owner is None)
+
+
 async def test_after_the_end() -> None:
     """An app that has ended answers no client any more."""
     app = make_app(add)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import InitVar, dataclass, field
 from datetime import date, datetime, time
 from enum import Enum, IntEnum
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import (
     TYPE_CHECKING,
     Annotated,
@@ -25,7 +25,7 @@ import orjson
 import pytest
 
 from aioqueue import Upload
-from aioqueue.gradio._types import component_of, is_file, python_type, schema_of
+from aioqueue.gradio._types import component_of, is_file, is_path, python_type, schema_of
 
 if TYPE_CHECKING:
     from nowhere import Missing
@@ -262,7 +262,7 @@ def test_type(target: Any, schema: Any, words: str, component: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "target", [bytes, Upload, Path, Upload | None, list[Upload], list[bytes]], ids=str
+    "target", [bytes, Upload, Upload | None, list[Upload], list[bytes]], ids=str
 )
 def test_files(target: Any) -> None:
     """Whatever travels as a file is one for clients, also where it may be missing or several."""
@@ -272,8 +272,11 @@ def test_files(target: Any) -> None:
 
 
 def test_what_is_a_file() -> None:
-    """A file is bytes, an upload or a path; text is none."""
-    assert [is_file(kind) for kind in (bytes, Upload, Path)] == [True] * 3
+    """A file is bytes or an upload; text is none, and a path is text that a client chooses."""
+    assert [is_file(kind) for kind in (bytes, Upload, Path)] == [True, True, False]
+    assert [is_path(kind) for kind in (Path, PurePath, str)] == [True, True, False]
+    assert (schema_of(Path), python_type(Path)) == ({"type": "string"}, "str")
+    assert component_of(Path) == "Textbox"
     assert [is_file(kind) for kind in (str, list[bytes], bytearray, Any, None)] == [False] * 5
     assert schema_of(bytes)["required"] == ["path", "meta"]
     assert python_type(list[Upload]) == "list[filepath]"

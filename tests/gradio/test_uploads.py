@@ -596,11 +596,12 @@ async def test_so_many_files(tmp_path: Path) -> None:
     spool = Spool(tmp_path, 1)
     uploads = Uploads(spool, ttl=10, max_bytes=1 << 40)
     file = Upload("a", "text/plain", 1, tmp_path / "a")
-    for number in range(10):
+    for number in range(9):
         uploads.add(f"lot{number}", None, [file] * 1000, 0.0)
-    for count in (1, 1000):
-        with pytest.raises(Refused):
-            uploads.add("more", None, [file] * count, 0.0)
+    uploads.add("lot9", None, [file] * 600, 0.0)
+    with pytest.raises(Refused):
+        uploads.add("more", None, [file] * 401, 0.0)
+    uploads.add("lot10", None, [file] * 400, 0.0)
     with pytest.raises(Refused):
         uploads.check(1)
     await uploads.tick(10.0)

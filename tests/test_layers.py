@@ -30,7 +30,7 @@ LAYERS = {
     6: "_runtime _run web",
     7: "gradio gradio._types gradio._edits gradio._catalogue gradio._refusals gradio._uploads"
     " gradio._fetch gradio._arguments gradio._messages gradio._sessions gradio._streams"
-    " gradio._submission gradio._routes",
+    " gradio._submission gradio._login gradio._routes",
     8: "__init__",
 }
 """Which module is in which layer. A new one must choose; 7 is for adapters on top of all."""

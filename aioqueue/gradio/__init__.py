@@ -28,7 +28,8 @@ from ..web import SETTINGS, OwnRoute, runtime_of
 from ._arguments import FileSources
 from ._catalogue import ApiNames, Catalogue
 from ._fetch import AllowURL, Fetcher
-from ._routes import ROUTES, GradioRoutes, Login
+from ._login import Login
+from ._routes import ROUTES, GradioRoutes
 from ._sessions import Sessions
 from ._streams import Source
 from ._submission import Submission

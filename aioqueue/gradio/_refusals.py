@@ -12,6 +12,9 @@ from .._errors import Problem, Refused
 
 __all__ = ["json_response", "refusal_response", "wrong_argument"]
 
+_NO_FORM = "a file (multipart/form-data)"
+"""What is said to those who send forms, which these clients don't do by themselves."""
+
 
 def wrong_argument(field: str, message: str, expected: str = "") -> Refused:
     """The refusal of one argument."""
@@ -49,6 +52,6 @@ def _invalid(error: Mapping[str, str]) -> dict[str, Any]:
     return {
         "__type__": "validate",
         "is_valid": False,
-        "message": error["message"],
+        "message": error["message"].replace(_NO_FORM, "a file, as handle_file gives"),
         "parameter_name": error["field"],
     }

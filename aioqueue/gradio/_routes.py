@@ -13,7 +13,7 @@ from aiohttp import hdrs, web
 
 from .._answers import content_response
 from .._arrivals import Arrivals
-from .._bodies import is_cross_site, json_limit
+from .._bodies import json_limit
 from .._errors import Problem, Refused
 from .._eventlog import Reader
 from .._job import BEGINNING, Snapshot
@@ -26,6 +26,7 @@ from .._waiting import wait_for_end
 from ..engines.base import LISTENING_SECONDS
 from ._arguments import named_arguments
 from ._catalogue import API_PREFIX, Catalogue, Exposed
+from ._login import Login, log_in
 from ._messages import JobMessages, encoded, terminal
 from ._refusals import json_response, refusal_response
 from ._sessions import Sessions
@@ -33,12 +34,9 @@ from ._streams import CallStream, SessionStream, Source
 from ._submission import Submission
 from ._uploads import Uploads
 
-__all__ = ["ROUTES", "GradioRoutes", "Login"]
+__all__ = ["ROUTES", "GradioRoutes"]
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-Login = Callable[[web.Request, str, str], Awaitable[web.StreamResponse | None]]
-"""Given a name and a password, the answer that logs somebody in, or None."""
 
 ROUTES = {
     ("GET", "/config"): "config",
@@ -343,16 +341,7 @@ class GradioRoutes:
         """Let the app say who somebody is, who sends a name and a password."""
         if self.login_hook is None:
             raise _unknown("login")
-        if is_cross_site(request):
-            raise Refused(Problem.of("cross_site", "Only this site may log somebody in."))
-        form = await self.submitter.bodies.form(request)
-        name, password = form.get("username"), form.get("password")
-        response = None
-        if isinstance(name, str) and isinstance(password, str):
-            response = await self.login_hook(request, name, password)
-        if response is None:
-            return json_response(b'{"detail":"Incorrect credentials."}', 401)
-        return response
+        return await log_in(request, self.login_hook, self.submitter.bodies)
 
     # What comes with a request
 

@@ -83,7 +83,7 @@ DIFFERENCES: dict[str, dict[str, tuple[Any, Any]]] = {
         ),
         "python/files/no file": (
             "AppError: The upstream Gradio app has raised an exception but has not enabled verbose error reporting. To enable, set show_error=True in launch().",
-            "ValidationError: 1 parameter(s) failed validation:\n- file: must be a file (multipart/form-data), not a string",
+            "ValidationError: 1 parameter(s) failed validation:\n- file: must be a file, as handle_file gives, not a string",
         ),
         "javascript/errors/too few": (
             "Error: An error occurred",
@@ -91,7 +91,7 @@ DIFFERENCES: dict[str, dict[str, tuple[Any, Any]]] = {
         ),
         "javascript/files/no file": (
             "Error: An error occurred",
-            'Error: [{"__type__":"validate","is_valid":false,"message":"must be a file (multipart/form-data), not a string","parameter_name":"file"}]',
+            'Error: [{"__type__":"validate","is_valid":false,"message":"must be a file, as handle_file gives, not a string","parameter_name":"file"}]',
         ),
         "curl/failures/unknown argument/0": (
             "500 Internal Server Error",

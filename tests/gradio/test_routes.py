@@ -1292,6 +1292,31 @@ async def test_a_login_that_takes_too_long(open_shop) -> None:
 
 
 @pytest.mark.one_loop
+@pytest.mark.parametrize("answer", [True, "yes", ZeroDivisionError()])
+async def test_a_login_that_answers_nothing(
+    open_shop, caplog: pytest.LogCaptureFixture, answer: Any
+) -> None:
+    """What an app's login gives back is an answer or None; else the log says what it must be."""
+
+    def login(request: web.Request, name: str, password: str) -> Any:
+        if isinstance(answer, Exception):
+            raise answer
+        return answer if name == "me" else None
+
+    visitor = await open_shop(login=login)
+    address = f"{visitor.shop.url}/login"
+    form = {"username": "me", "password": "secret"}
+    async with visitor.shop.http.post(address, data=form) as response:
+        assert response.status == 500
+        assert await response.json() == {"detail": "The server made a mistake."}
+    assert caplog.records[-1].levelname == "ERROR"
+    if not isinstance(answer, Exception):
+        assert "login must return a response" in caplog.records[-1].getMessage()
+        async with visitor.shop.http.post(address, data=form | {"username": "you"}) as response:
+            assert response.status == 401
+
+
+@pytest.mark.one_loop
 async def test_login_from_another_site(open_shop) -> None:
     """No other site can log somebody in, which would make him work for its owner."""
     visitor = await open_shop(login=Guests().login)

@@ -177,25 +177,30 @@ async def verbs(request: web.Request) -> web.Response:
     return web.json_response(answer)
 
 
+class Crowd:
+    """Everybody who is told where he is."""
+
+    told = 0
+
+    async def tell(self, _kind: str, _data: bytes) -> bool:
+        """Count it."""
+        self.told += 1
+        return True
+
+
 async def drain(request: web.Request) -> web.Response:
     """Answer how many positions so many are told until the last has had his turn."""
     # Without a grace: nobody is to say again and again that they still listen.
     line = await Line(grace=None).open(int(request.query["people"]))
     estimator = Estimator(line.engine, {"queue": 1}, _DEMANDS)
     positions = Positions(line.engine, estimator, NO_BUDGET)
-    told = 0
-
-    async def tell(_kind: str, _data: bytes) -> bool:
-        nonlocal told
-        told += 1
-        return True
-
+    crowd = Crowd()
     waiting = {}
     for name in line.waiting:
         snapshot = await line.engine.get(name)
         assert snapshot is not None
         estimate = await estimator.estimate(snapshot)
-        waiting[name] = Waiting(name, "function", "queue", tell, estimate)
+        waiting[name] = Waiting(name, "function", "queue", crowd, estimate)
         positions.follow(waiting[name], line.now)
     steps = 0
     while waiting:
@@ -203,10 +208,10 @@ async def drain(request: web.Request) -> web.Response:
         steps += 1
         line.now = steps * SECONDS
         for name in await line.settle():
-            waiting.pop(name).tell = None
+            waiting.pop(name).listener = None
         if steps % round(1 / SECONDS) == 0:
             await positions.tick(line.now)
-    return web.json_response({"messages": told})
+    return web.json_response({"messages": crowd.told})
 
 
 app = web.Application()

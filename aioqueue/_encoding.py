@@ -15,7 +15,7 @@ class NoJsonForm(TypeError):
 
 
 def compact(json: bytes) -> bytes:
-    """A copy of what orjson made, to be kept: its own keeps all of its buffer, 4 KiB at least."""
+    """A copy of what orjson made, to be kept: its own keeps its buffer, a kibibyte at least."""
     return bytes(memoryview(json))
 
 

@@ -18,7 +18,6 @@ from ._durations import Durations
 __all__ = [
     "BEGINNING",
     "JSON_TYPE",
-    "TERMINAL",
     "AdmissionLimits",
     "Attempt",
     "Claim",
@@ -62,9 +61,6 @@ class JobState(StrEnum):
     def terminal(self) -> bool:
         """Whether this is an end: a terminal state never changes."""
         return self is not JobState.QUEUED and self is not JobState.RUNNING
-
-
-TERMINAL = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED})
 
 
 class Order(StrEnum):
@@ -246,6 +242,10 @@ class Snapshot:
     def id(self) -> str:
         """The job's id."""
         return self.record.id
+
+    def is_for(self, owner: str | None) -> bool:
+        """Whether somebody may see it, and cancel it: its owner, or anybody where it has none."""
+        return self.record.owner in (None, owner)
 
 
 @attrs.frozen(slots=True, kw_only=True)

@@ -85,7 +85,7 @@ class JobRoutes:
         owned: dict[str, Snapshot] = {}
         for job_id in job_ids:
             snapshot = await self.engine.get(job_id) if _is_id(job_id) else None
-            if snapshot is not None and snapshot.record.owner in (None, owner):
+            if snapshot is not None and snapshot.is_for(owner):
                 owned[job_id] = snapshot
         return owned
 

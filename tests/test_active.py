@@ -18,13 +18,13 @@ from aioqueue._active import Active, Local, Surroundings
 from aioqueue._executors import LoopExecutor
 from aioqueue._job import (
     BEGINNING,
-    TERMINAL,
     AdmissionLimits,
     Attempt,
     Claim,
     Content,
     Demand,
     JobRecord,
+    JobState,
     QueuePolicy,
 )
 from aioqueue._outbox import OutboxBounds
@@ -35,6 +35,8 @@ from aioqueue.engines.base import Retention
 from aioqueue.engines.memory import MemoryEngine
 from tests.clock import ManualClock
 from tests.stage import a_while
+
+TERMINAL = [state for state in JobState if state.terminal]
 
 CANCEL_TIMEOUT, TIME_LIMIT = 5.0, 60.0
 

@@ -55,7 +55,7 @@ class FileSources:
     async def result(self, path: str, owner: str | None) -> Content | None:
         """The file that a job gave back, as its client calls it; somebody else's is none."""
         snapshot = await self.engine.get(path.partition("/")[0])
-        if snapshot is None or snapshot.record.owner not in (None, owner):
+        if snapshot is None or not snapshot.is_for(owner):
             return None
         result = snapshot.result
         return None if result is None or result.is_value else result

@@ -365,9 +365,7 @@ class GradioRoutes:
         if not isinstance(job_id, str):
             return None
         snapshot = await self.source.engine.get(job_id)
-        if snapshot is None or snapshot.record.owner not in (None, owner):
-            return None
-        return snapshot
+        return snapshot if snapshot is not None and snapshot.is_for(owner) else None
 
     async def answer(self, name: str, request: web.Request) -> web.StreamResponse:
         """Answer a request to one of ``ROUTES``, with refusals made into answers."""

@@ -78,6 +78,19 @@ class Desk:
         for verb in ("get", "events", "ahead", "stats"):
             setattr(self.engine, verb, far(getattr(self.engine, verb)))
 
+    def look_up_slowly(self) -> tuple[asyncio.Event, asyncio.Event]:
+        """Let the next look at a job be known, and wait until it may be answered."""
+        asked, answered = asyncio.Event(), asyncio.Event()
+        get = self.engine.get
+
+        async def get_slowly(job_id: str) -> Any:
+            asked.set()
+            await answered.wait()
+            return await get(job_id)
+
+        self.engine.get = get_slowly  # type: ignore[method-assign]
+        return asked, answered
+
     async def join(self, job_id: str) -> None:
         """Submit a job of the session's."""
         await self.worker.enqueue(job_id)
@@ -458,15 +471,7 @@ async def test_cancelled_while_its_end_is_told(desk: Desk) -> None:
     await desk.worker.claim()
     paper = desk.open()
     await a_while()
-    asked, answered = asyncio.Event(), asyncio.Event()
-    get = desk.engine.get
-
-    async def get_slowly(job_id: str) -> Any:
-        asked.set()
-        await answered.wait()
-        return await get(job_id)
-
-    desk.engine.get = get_slowly  # type: ignore[method-assign]
+    asked, answered = desk.look_up_slowly()
     await desk.end("a")
     await asked.wait()
     await desk.cancel("a")
@@ -484,15 +489,7 @@ async def test_cancelled_before_its_place_is_told(desk: Desk) -> None:
     """A job that joins and is cancelled while another one's place is looked up has its own."""
     paper = desk.open()
     await a_while()
-    asked, answered = asyncio.Event(), asyncio.Event()
-    get = desk.engine.get
-
-    async def get_slowly(job_id: str) -> Any:
-        asked.set()
-        await answered.wait()
-        return await get(job_id)
-
-    desk.engine.get = get_slowly  # type: ignore[method-assign]
+    asked, answered = desk.look_up_slowly()
     await desk.join("a")
     await asked.wait()
     await desk.join("b")

@@ -11,7 +11,6 @@ from collections.abc import Collection, Mapping, Sequence
 import attrs
 
 from aioqueue._job import (
-    TERMINAL,
     AdmissionLimits,
     Demand,
     JobRecord,
@@ -92,7 +91,7 @@ class Queue:
     def at_cap(self, client: str | None) -> bool:
         """Whether a client has as many jobs in line or running as it may."""
         cap = self.policy.max_running_per_client
-        running = [job for claim in self.claims for job in claim.jobs if job.state not in TERMINAL]
+        running = [job for claim in self.claims for job in claim.jobs if not job.state.terminal]
         mine = [job for job in [*self.line, *running] if job.record.client == client]
         return cap is not None and client is not None and len(mine) >= cap
 
@@ -216,7 +215,7 @@ class Model:
             batch = mates[: demand.max_batch_size]
             for job in batch:
                 self.time_is_over(job, now)
-            over = {job.record.id for job in batch if job.state in TERMINAL}
+            over = {job.record.id for job in batch if job.state.terminal}
             if over:
                 ended |= over
                 continue

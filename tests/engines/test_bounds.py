@@ -13,7 +13,7 @@ import attrs
 from hypothesis import settings, strategies as st
 from hypothesis.stateful import initialize, invariant, precondition, rule
 
-from aioqueue._job import TERMINAL, AdmissionLimits, JobState, Order, QueuePolicy
+from aioqueue._job import AdmissionLimits, JobState, Order, QueuePolicy
 from tests.engines import model
 from tests.engines.test_state_machine import Engine, picks, queues, run
 
@@ -131,7 +131,7 @@ class Bounds(Engine):
         for mate in batch[1:]:
             self.gaps[mate.record.queue, client_of(mate)] += 1
         for promise in waiting:
-            if promise.job.state in TERMINAL:
+            if promise.job.state.terminal:
                 continue  # its time was over
             overtakes = head.number > promise.job.number
             assert not overtakes or self.may_pass(head, promise.job)
@@ -145,7 +145,7 @@ class Bounds(Engine):
         for promise in self.promises.values():
             job = promise.job
             was, now = self.states[job.record.id], job.state
-            if was is JobState.QUEUED and now in TERMINAL:
+            if was is JobState.QUEUED and now.terminal:
                 self.gaps[job.record.queue, client_of(job)] += 1
             elif was is JobState.RUNNING and now is JobState.QUEUED:
                 self.given_back.add(job.record.queue)
@@ -164,7 +164,7 @@ class Bounds(Engine):
         busy = {
             (one.job.record.queue, client_of(one.job))
             for one in self.promises.values()
-            if one.job.state not in TERMINAL
+            if not one.job.state.terminal
         }
         # Once nobody is left who stands behind a gap, or could come back there, it is closed.
         self.gaps = Counter({each: gaps for each, gaps in self.gaps.items() if each in busy})

@@ -22,7 +22,6 @@ from hypothesis.stateful import (
 from aioqueue._errors import ClaimLost
 from aioqueue._job import (
     BEGINNING,
-    TERMINAL,
     AdmissionLimits,
     Claim,
     Demand,
@@ -62,7 +61,9 @@ requests = st.fixed_dictionaries(
 )
 queues = st.sampled_from(["q", "q", "q", "plain"])
 picks = st.integers(0, 99)
-ends = st.sampled_from(sorted(TERMINAL))
+TERMINAL = [state for state in JobState if state.terminal]
+
+ends = st.sampled_from(TERMINAL)
 
 
 def run(verb: Coroutine[Any, Any, T]) -> T:
@@ -151,7 +152,7 @@ class Engine(RuleBasedStateMachine):
         """Somebody listens, has left, or need not."""
         job = self.pick(number)
         run(self.engine.attend([job.record.id], seconds))
-        if job.listened_until is not None and job.state not in TERMINAL:
+        if job.listened_until is not None and not job.state.terminal:
             job.listened_until = None if seconds is None else self.clock() + seconds
 
     # What workers do
@@ -313,7 +314,7 @@ class Engine(RuleBasedStateMachine):
                 job.cancel_requested,
             )
             assert (snapshot.started is None) == (job.claim is None)
-            assert (snapshot.finished is not None) == (job.state in TERMINAL)
+            assert (snapshot.finished is not None) == job.state.terminal
         assert run(self.engine.get("0")) is None
 
     @invariant()
@@ -327,7 +328,7 @@ class Engine(RuleBasedStateMachine):
             assert len({event.id.attempt for event in page.events}) <= 1
             terminal = [event.type in TERMINAL for event in page.events]
             assert not any(terminal[:-1])
-            assert page.ended == any(terminal) == (job.state in TERMINAL)
+            assert page.ended == any(terminal) == job.state.terminal
             assert [f"{event.id} {event.type}" for event in page.events] == job.log
 
     @invariant()

@@ -25,6 +25,8 @@ _NINETY = 1.2816
 _RUNS = 16
 """How many equally likely durations stand for those of a function."""
 _SINGLY = Demand("")
+_FAR = 32
+"""Jobs ahead for each slot from which one more or less is nothing next to all of them."""
 _THIN = 64
 """Into how many thin slots all slots together are cut, about."""
 
@@ -52,6 +54,7 @@ class Forecast:
     __slots__ = (
         "_busy",
         "_demands",
+        "_far",
         "_idle",
         "_running_variance",
         "_slots",
@@ -98,6 +101,7 @@ class Forecast:
         self._step = sum(work.values()) / sum(known.values()) if work else 0.0
         self._usual = self.durations[max(work, key=lambda name: work[name])] if work else None
         self._starts: dict[float, Starts] = {}
+        self._far: dict[tuple[str, int], tuple[float, float] | None] = {}
         self._running_variance: float | None = None
 
     @property
@@ -143,6 +147,27 @@ class Forecast:
         ends = sorted([at + run for at in starts for run in runs])
         half, nine = len(ends) // 2, len(ends) * 9 // 10
         return (ends[half - 1] + ends[half]) / 2, ends[nine]
+
+    def _likely_far(self, function: str, jobs: int) -> tuple[float, float] | None:
+        """The same behind so many jobs of its own function: between a few less and a few more.
+
+        A crowd asks for all its places in the same moment, and this is worked out for few of them.
+        """
+        apart = 1 << (jobs.bit_length() - 6)
+        share = (jobs % apart) / apart
+        low, high = (
+            self._likely_at(function, place)
+            for place in (jobs - jobs % apart, jobs - jobs % apart + apart)
+        )
+        if low is None or high is None:
+            return None
+        return low[0] + share * (high[0] - low[0]), low[1] + share * (high[1] - low[1])
+
+    def _likely_at(self, function: str, jobs: int) -> tuple[float, float] | None:
+        place = function, jobs
+        if place not in self._far:
+            self._far[place] = self._likely({function: jobs}, function, 0.0, (0.0, 0.0))
+        return self._far[place]
 
     def _behind_many(
         self, before: Work, more: float, own: Durations, step: float
@@ -240,7 +265,16 @@ class Forecast:
             return Estimate(None, self.queue_size, None, None)
         position = 1 + sum(ahead.values())
         size = max(self.queue_size, position)  # a forecast may be a moment older than a place
-        likely = self._likely(ahead, function, waited, overtaken)
+        if (
+            position > max(1, self._slots) * _FAR
+            and len(ahead) == 1
+            and function in ahead
+            and not overtaken[0]
+            and self._demand(function).max_batch_size == 1
+        ):
+            likely = self._likely_far(function, position - 1)
+        else:
+            likely = self._likely(ahead, function, waited, overtaken)
         if likely is None:
             return Estimate(position, size, None, None)
         eta, high = likely

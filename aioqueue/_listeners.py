@@ -7,8 +7,9 @@ it does about time.
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from aiohttp import web
 
@@ -18,6 +19,9 @@ from .engines.base import LISTENING_SECONDS, Engine
 __all__ = ["Listener", "Listeners", "Place"]
 
 logger = logging.getLogger("aioqueue")
+
+_SLICE = 128
+"""How many connections are looked at in one turn of the loop, which has other things to do."""
 
 
 class Listener:
@@ -114,22 +118,29 @@ class Listeners:
 
     async def tick(self, now: float) -> None:
         """Once a second: drop who has left, and say which jobs are listened to."""
+        places = list(self._places)
+        for start in range(0, len(places), _SLICE):
+            await self._look(places[start : start + _SLICE], now)
+            await asyncio.sleep(0)
+        await self._engine.attend(self._unheard(), 0.0)
+
+    async def _look(self, places: Sequence[Place], now: float) -> None:
+        """Let some of the connections do what they do about time."""
         renew: list[str] = []
-        renew_at = now + LISTENING_SECONDS / 2
-        for place in list(self._places):
+        for place in places:
             listener = place.listener
-            if listener is None:
+            if listener is None or place not in self._places:
                 continue
             if listener.is_gone:
                 listener.drop()
                 continue
             if now >= listener.renew_at:
-                listener.renew_at = renew_at
+                listener.renew_at = now + LISTENING_SECONDS / 2
                 renew += listener.jobs
             if now >= listener.look_at:
                 await self._tick_one(listener, now)
-        await self._engine.attend(self._unheard(), 0.0)
-        await self._engine.attend(renew, LISTENING_SECONDS)
+        if renew:
+            await self._engine.attend(renew, LISTENING_SECONDS)
 
     async def _tick_one(self, listener: Listener, now: float) -> None:
         try:

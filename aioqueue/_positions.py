@@ -13,8 +13,9 @@ told; one that is much longer is, and with it the reason, as with a place that i
 
 from __future__ import annotations
 
+import asyncio
 from bisect import insort
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from operator import attrgetter
 from typing import Protocol
 
@@ -36,6 +37,8 @@ _FRESH = 0.1
 """Seconds for which the forecast of a queue is good: faster changes are noise to people."""
 _FRESHEST = 0.02
 """At least so many, however fast one job starts after the other."""
+_SLICE = 64
+"""How many are told in one turn of the loop, which then has time for others."""
 _ENDED = Estimate(None, None, None, None)
 
 
@@ -205,15 +208,27 @@ class Positions:
 
     async def tick(self, now: float) -> None:
         """Once a second: tell those who are due, the most overdue first."""
+        left = self._budget
+        while due := self._take(now, min(left, _SLICE)):
+            left -= len(due)
+            await self._tell_all(due, now)
+            await asyncio.sleep(0)
+
+    def _take(self, now: float, most: int) -> list[Waiting]:
+        """Who is due, out of the list; whoever has left meanwhile is forgotten."""
         due: list[Waiting] = []
         looked = 0
         for waiting in self._due:
-            if waiting.due > now or len(due) == self._budget:
+            if waiting.due > now or len(due) == most:
                 break
             looked += 1
             if waiting.listener is not None:
                 due.append(waiting)
         del self._due[:looked]
+        return due
+
+    async def _tell_all(self, due: Sequence[Waiting], now: float) -> None:
+        """Tell those who are due what is news to them."""
         places = await self._engine.ahead([waiting.job_id for waiting in due])
         for waiting, ahead in zip(due, places, strict=True):
             if ahead is None and not await self._waits(waiting.job_id):

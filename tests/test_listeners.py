@@ -154,6 +154,29 @@ async def test_back_before_the_tick() -> None:
     assert room.engine.new_calls() == [({"a"}, 30.0)]
 
 
+async def test_others_have_turns_meanwhile() -> None:
+    """A sweep of many lets the loop do other things; it sees who leaves or joins meanwhile."""
+    room = Room(max_open=1000)
+    places = [room.enter(f"{number}")[0] for number in range(1000)]
+    sweep = asyncio.create_task(room.listeners.tick(0.0))
+    turns = 0
+    while not sweep.done():
+        await asyncio.sleep(0)
+        turns += 1
+        if turns == 2:
+            places[0].leave()  # looked at before
+            places[999].leave()  # not yet
+            room.enter("1000")
+
+    assert 5 <= turns <= 100
+    *renewed, unheard = room.engine.new_calls()
+    assert set.union(*(jobs for jobs, _ in renewed)) == {str(number) for number in range(999)}
+    assert {seconds for _, seconds in renewed} == {30.0}
+    assert unheard == ({"0", "999"}, 0.0)
+    await room.listeners.tick(1.0)
+    assert room.engine.new_calls() == [({"1000"}, 30.0)]
+
+
 async def test_one_that_fails(caplog: pytest.LogCaptureFixture) -> None:
     """A connection that fails at a tick is dropped and logged; the others have their tick."""
     room = Room()

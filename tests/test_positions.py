@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import math
 import random
@@ -208,6 +209,26 @@ async def test_a_budget_for_all() -> None:
     heard = [await line.tick() for _ in range(6)]
     assert [len(names) for names in heard] == [20] * 5 + [0]
     assert sorted(itertools.chain(*heard)) == [f"p{number:03}" for number in range(100)]
+
+
+@pytest.mark.one_loop
+async def test_others_have_turns_meanwhile() -> None:
+    """To tell many lets the loop do other things; who has left meanwhile is not told."""
+    line = await Line().open()
+    await line.worker.enqueue("running", "next")
+    crowd = await line.join(*(f"p{number:03}" for number in range(500)))
+    await line.start(1000.0)
+    line.clock.advance(1.0)
+    tick = asyncio.create_task(line.tick())
+    turns = 0
+    while not tick.done():
+        await asyncio.sleep(0)
+        turns += 1
+        if turns == 2:
+            crowd[-1].listener = None
+
+    assert 5 <= turns <= 50
+    assert tick.result() == [f"p{number:03}" for number in range(499)]
 
 
 async def test_the_most_overdue_first() -> None:

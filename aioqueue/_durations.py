@@ -106,10 +106,10 @@ class Durations:
         self._square += square
         self._cube += square * seconds
         self._weight_next = weight * _GROWTH
-        # While there is little history each value counts; later a few per cent of it must be new
-        # for the picture to be drawn again.
+        # While there is little history each value counts; later a twelfth of it must be new for the
+        # picture to be drawn again.
         self._fresh += weight
-        if self._fresh > 0.03 * self._weight or self._weight < weight * 16:
+        if self._fresh > 0.08 * self._weight or self._weight < weight * 16:
             self._table = self._median = None
             self._points.clear()
             self._means.clear()

@@ -318,4 +318,4 @@ def _shown(waiting: Waiting, estimate: Estimate, reason: str | None, now: float)
         return estimate
     eta = min(estimate.eta, round(expected[0], 3))
     high = max(eta, min(estimate.eta_high, round(expected[1], 3)))
-    return attrs.evolve(estimate, eta=eta, eta_high=high)
+    return Estimate(estimate.position, estimate.queue_size, eta, high)

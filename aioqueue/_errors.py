@@ -42,7 +42,7 @@ _CATALOGUE: dict[str, tuple[int, str]] = {
     "unsupported_media_type": (415, "Unsupported media type"),
     "invalid_arguments": (422, "Invalid arguments"),
     "idempotency_key_reused": (422, "The Idempotency-Key was used for another request"),
-    "quota_exceeded": (429, "Too many jobs"),
+    "quota_exceeded": (429, "Too many at once"),
     "internal_error": (500, "Internal error"),
     "job_failed": (500, "The job failed"),
     "result_not_serializable": (500, "The result has no JSON form"),

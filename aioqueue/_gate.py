@@ -20,7 +20,7 @@ from ._job import JobRecord
 from ._listeners import Listener, Listeners, Place
 from ._problems import refusal_response
 from ._registry import Registered
-from ._request_hooks import standing_of
+from ._request_hooks import listener_of, standing_of
 from ._running import CURRENT
 from ._scheduler import Scheduler
 from ._submit import Submitter, close_after, new_job_id
@@ -117,7 +117,7 @@ class Gate:
             queue_timeout=function.queue_timeout,
             retained=False,
         )
-        with self.listeners.place() as place:
+        with self.listeners.place(await listener_of(self.submitter.settings, request)) as place:
             await self.submitter.enqueue(function, record, local, None)
             return await self._granted(place, request, record.id, gate)
 

@@ -68,19 +68,21 @@ class Place:
     It is taken from the start, and has to be left: by ``leave``, or at the end of a ``with`` block.
     """
 
-    __slots__ = ("_left", "_places", "listener")
+    __slots__ = ("_client", "_listeners", "listener")
 
-    def __init__(self, places: dict[Place, None], left: list[str]) -> None:
-        self._places = places
-        self._left = left
+    def __init__(self, listeners: Listeners, client: str | None) -> None:
+        self._listeners = listeners
+        self._client = client
         self.listener: Listener | None = None
-        places[self] = None
+
+    @property
+    def is_deserted(self) -> bool:
+        """Whether its socket is closed, which its listener may not have heard of."""
+        return self.listener is not None and self.listener.is_gone
 
     def leave(self, *exception: object) -> None:
         """Give it back; its listener has stopped listening."""
-        del self._places[self]
-        if self.listener is not None:
-            self._left += self.listener.jobs
+        self._listeners.leave(self, self._client)
 
     def __enter__(self) -> Place:
         return self
@@ -94,27 +96,57 @@ class Listeners:
     Args:
         engine: what wants to know whether a job is listened to.
         max_open: how many connections may wait.
+        max_per_client: how many of one client's, if there is a bound.
     """
 
-    def __init__(self, engine: Engine, max_open: int) -> None:
+    def __init__(self, engine: Engine, max_open: int, max_per_client: int | None = None) -> None:
         self._engine = engine
         self._max_open = max_open
+        self._max_per_client = max_per_client
         self._places: dict[Place, None] = {}
+        self._of_client: dict[str, dict[Place, None]] = {}
         self._left: list[str] = []  # jobs that somebody stopped listening to since the last tick
 
     def __len__(self) -> int:
         return len(self._places)
 
-    def place(self) -> Place:
+    def place(self, client: str | None = None) -> Place:
         """A place for one more connection, until it is left.
 
+        Args:
+            client: whose it is, if they are counted.
+
         Raises:
-            Refused: 503, there are too many.
+            Refused: 503, there are too many; 429, this client has too many.
         """
         if len(self._places) >= self._max_open:
             detail = f"{self._max_open} connections wait already. Please try again in a moment."
             raise Refused(Problem.of("too_many_streams", detail), retry_after=5)
-        return Place(self._places, self._left)
+        most = self._max_per_client
+        if client is not None and most is not None:
+            mine = self._of_client.get(client, ())
+            # One that comes back need not wait until the next sweep finds its old connection.
+            if len(mine) >= most <= sum(not place.is_deserted for place in mine):
+                detail = f"You have {most} streams open already. Please close one of them."
+                if most == 1:
+                    detail = "You have a stream open already. Please close it."
+                raise Refused(Problem.of("quota_exceeded", detail), retry_after=5)
+        place = Place(self, client)
+        self._places[place] = None
+        if client is not None:
+            self._of_client.setdefault(client, {})[place] = None
+        return place
+
+    def leave(self, place: Place, client: str | None) -> None:
+        """A place is free."""
+        del self._places[place]
+        if place.listener is not None:
+            self._left += place.listener.jobs
+        if client is not None:
+            mine = self._of_client[client]
+            del mine[place]
+            if not mine:
+                del self._of_client[client]
 
     async def tick(self, now: float) -> None:
         """Once a second: drop who has left, and say which jobs are listened to."""

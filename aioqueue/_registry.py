@@ -161,11 +161,16 @@ def register(
         app=app,
         function=function,
     )
-    _refuse_what_does_not_go_together(one)
+    _refuse_what_does_not_go_together(one, settings)
     return one
 
 
-def _refuse_what_does_not_go_together(one: Registered) -> None:
+def _refuse_what_does_not_go_together(one: Registered, settings: Settings) -> None:
+    if settings.max_streams_per_client is not None and settings.client_key is None:
+        raise ConfigurationError(
+            "max_streams_per_client needs a client_key of the app's, which says whose a stream is: "
+            "aioqueue.setup(app, client_key=…)."
+        )
     caps = {
         "max_running_per_client": one.max_running_per_client,
         "max_queued_per_client": one.limits.max_queued_per_client,

@@ -17,11 +17,12 @@ from ._job import frozen
 from ._registry import Registered
 from ._settings import Settings
 
-__all__ = ["Standing", "ask", "owner_of", "owner_text", "standing_of"]
+__all__ = ["Standing", "ask", "listener_of", "owner_of", "owner_text", "standing_of"]
 
 logger = logging.getLogger("aioqueue")
 
 _OWNER: web.RequestKey[str | None] = web.RequestKey("aioqueue_owner", str)
+_CLIENT: web.RequestKey[str | None] = web.RequestKey("aioqueue_client", str)
 
 
 @frozen
@@ -70,6 +71,24 @@ async def owner_of(settings: Settings, request: web.Request) -> str | None:
     return request[_OWNER]
 
 
+async def listener_of(settings: Settings, request: web.Request) -> str | None:
+    """Whose streams the one of this request counts among; None where they are not counted.
+
+    Raises:
+        Refused: the hook failed.
+    """
+    return await _client_of(settings, request) if settings.max_streams_per_client else None
+
+
+async def _client_of(settings: Settings, request: web.Request) -> str | None:
+    """Whose request it is by the app's own hook, which is asked once."""
+    if settings.client_key is None:
+        return None
+    if _CLIENT not in request:
+        request[_CLIENT] = owner_text(await ask(settings.client_key, request))
+    return request[_CLIENT]
+
+
 async def standing_of(settings: Settings, function: Registered, request: web.Request) -> Standing:
     """What the hooks say of a request to a function; one to a middleware's gate is nobody's.
 
@@ -83,7 +102,9 @@ async def standing_of(settings: Settings, function: Registered, request: web.Req
         hook = function.options.metadata or settings.metadata
         if hook is not None:
             metadata = _json_of(hook, await ask(hook, request))
-    if function.client_key is not None:
+    if function.client_key is settings.client_key:
+        client = await _client_of(settings, request)
+    elif function.client_key is not None:
         client = owner_text(await ask(function.client_key, request))
     priority = function.priority
     if callable(priority):

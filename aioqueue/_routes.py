@@ -20,7 +20,7 @@ from ._listeners import Listeners
 from ._positions import Estimator
 from ._problems import problem_response, refusal_response
 from ._registry import Registered
-from ._request_hooks import owner_of
+from ._request_hooks import listener_of, owner_of
 from ._scheduler import Scheduler
 from ._settings import Settings
 from ._sse import Streams, cursor_of, cursors_of
@@ -102,7 +102,7 @@ class JobRoutes:
         applied: str | None = None
         if prefer.wait is not None and not snapshot.state.terminal:
             seconds = min(prefer.wait, int(self.settings.prefer_wait_max))
-            with self.listeners.place() as place:
+            with self.listeners.place(await listener_of(self.settings, request)) as place:
                 # Not at the next tick: by then the job's grace may be over.
                 await self.engine.attend([snapshot.id], LISTENING_SECONDS)
                 await wait_for_end(self.engine, place, request, snapshot.id, seconds)
@@ -163,7 +163,7 @@ class JobRoutes:
             return web.Response(status=204)
         if request.method == hdrs.METH_HEAD:
             return web.Response(headers=STREAM_HEADERS)
-        with self.listeners.place() as place:
+        with self.listeners.place(await listener_of(self.settings, request)) as place:
             # Not at the next tick: by then a job's grace may be over.
             await self.engine.attend(list(known), LISTENING_SECONDS)
             reader = Reader(self.engine, {job_id: cursors[job_id] for job_id in known})

@@ -106,7 +106,7 @@ class Runtime:
         self._positions = Positions(engine, estimator, settings.max_updates_per_second)
         links = Links(settings.public_path + settings.path)
         streams = Streams(engine, estimator, self._positions, settings, links)
-        self._listeners = Listeners(engine, settings.max_streams)
+        self._listeners = Listeners(engine, settings.max_streams, settings.max_streams_per_client)
         self._bodies = BodyReader(settings.body_timeout)
         answers = Answers(estimator, links, settings.max_event_bytes)
         self.submitter = Submitter(

@@ -161,6 +161,12 @@ class Settings:
         "Needs `client_key`.",
         _checks.number(int, least=1, none=True),
     )
+    max_streams_per_client: int | None = setting(
+        None,
+        "How many streams and waiting requests one client may have open; one more is refused with "
+        "a 429.  Needs `client_key`.",
+        _checks.number(int, least=1, none=True),
+    )
     priority: Priority | None = setting(
         None,
         "A number, or a callable that takes the request and returns one: higher goes first.  "
@@ -260,7 +266,11 @@ class Settings:
     )
 
     def overridden(self, environ: Mapping[str, str] = os.environ) -> Settings:
-        """These settings, with what ``AIOQUEUE_<NAME>`` in the environment says on top."""
+        """These settings, with what ``AIOQUEUE_<NAME>`` in the environment says on top.
+
+        Raises:
+            ConfigurationError: a value is out of its range.
+        """
         settings = self
         for field in attrs.fields(Settings):
             variable = f"AIOQUEUE_{field.name.upper()}"

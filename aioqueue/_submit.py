@@ -32,7 +32,7 @@ from ._negotiation import Mode, Preferences, choose_mode, preferences
 from ._positions import Estimator
 from ._problems import refusal_response
 from ._registry import Registered
-from ._request_hooks import Standing, standing_of
+from ._request_hooks import Standing, listener_of, standing_of
 from ._resource import Links
 from ._scheduler import Scheduler
 from ._settings import Settings
@@ -148,7 +148,7 @@ class Submitter:
             if enqueued.outcome == "duplicate":
                 await self.engine.attend([enqueued.job_id], None)
             return self._accepted(enqueued, prefer)
-        place = self.listeners.place()
+        place = self.listeners.place(await listener_of(self.settings, request))
         try:
             enqueued = await self.enqueue(function, record, local, dedup)
             if enqueued.outcome == "duplicate":  # by the next tick its grace may be over

@@ -13,7 +13,7 @@ from aiohttp import ClientResponse, ClientSession, web
 
 import aioqueue
 from aioqueue import ConfigurationError, QueuedFunction, Refused
-from tests.inside import Inside, Shop, make_app
+from tests.inside import STREAM, Inside, Shop, make_app
 from tests.stage import PATIENCE, Stage, a_while, until
 
 Function = QueuedFunction[..., Any]
@@ -325,6 +325,57 @@ async def test_cap_without_a_client(serve, stage, cap: str, place: str) -> None:
         await serve(app)
 
 
+async def test_max_streams_per_client(serve, http: ClientSession, shop, stage) -> None:
+    """A client with its streams open gets no other at any door, and no job; the next one does."""
+    asked: list[str] = []
+
+    def client(request: web.Request) -> str | None:
+        asked.append(request.path)
+        return request.headers.get("Client")
+
+    function, caps = work(stage, concurrency_limit=None), {"max_streams_per_client": 2}
+    await shop.sells(function, client_key=client, **caps).open(serve, http)
+    ann, bob = {"Client": "a"}, {"Client": "b"}
+    first, second = [
+        await http.post(f"{shop.url}/work", json={"name": name}, headers={**ann, **STREAM})
+        for name in ("a1", "a2")
+    ]
+    job = shop.url + first.headers["Location"]
+    doors = (
+        ("POST", f"{shop.url}/work", STREAM),
+        ("POST", f"{shop.url}/work", {"Prefer": "wait=5"}),
+        ("GET", f"{job}/events", {}),
+        ("GET", job, {"Prefer": "wait=5"}),
+    )
+    for method, url, headers in doors:
+        asked.clear()
+        body = {"name": "a3"} if method == "POST" else None
+        async with http.request(method, url, json=body, headers={**ann, **headers}) as response:
+            problem = await response.json()
+        assert (response.status, problem["code"]) == (429, "quota_exceeded")
+        assert problem["detail"] == "You have 2 streams open already. Please close one of them."
+        assert len(asked) == 1
+    counts = await http.get(f"{shop.url}/queue/status")
+    assert (await counts.json())["functions"]["work"]["running"] == 2
+
+    other = await http.get(f"{job}/events", headers=bob)
+    assert other.status == 200
+    async with http.get(job, headers=ann) as response:  # it does not wait
+        assert response.status == 200
+    first.close()
+    again = await http.get(f"{job}/events", headers=ann)
+    assert again.status == 200
+    for response in (second, other, again):
+        response.close()
+
+
+async def test_streams_without_a_client(serve, stage) -> None:
+    """A cap on the streams of clients that the app does not name stops it."""
+    app = make_app(work(stage, client_key=by_header), max_streams_per_client=2)
+    with pytest.raises(ConfigurationError, match="max_streams_per_client needs a client_key"):
+        await serve(app)
+
+
 async def test_cap_of_a_gate_without_a_client(serve) -> None:
     """A middleware is held to the same."""
     app = web.Application()
@@ -521,6 +572,18 @@ def how(request: pytest.FixtureRequest) -> str:
     """What makes the gate."""
     answer: str = request.param
     return answer
+
+
+async def test_max_streams_per_client_of_a_gate(serve, http: ClientSession, stage, how) -> None:
+    """Requests that wait for their turn are counted like streams."""
+    gated = await Gated(stage, http, how).open(
+        serve, client_key=by_header, max_streams_per_client=1
+    )
+    visits = await gated.visit("a1 a2 a3 b1")
+
+    assert (await visits[2]).startswith("429 ")
+    assert await play_out(stage, 3) in ("a1 a2 b1", "a1 b1 a2")
+    assert [await visits[number] for number in (0, 1, 3)] == ["200 a1", "200 a2", "200 b1"]
 
 
 async def test_gates_take_turns(serve, http: ClientSession, stage, how: str) -> None:

@@ -75,6 +75,45 @@ def test_places_are_counted() -> None:
     assert len(room.listeners) == 2
 
 
+def test_places_of_one_client() -> None:
+    """No more than so many are one client's; others, and who has no name, are not held to it."""
+    room = Room()
+    room.listeners = Listeners(room.engine, 100, 2)
+    mine = [room.listeners.place("ann") for _ in range(2)]
+    with pytest.raises(Refused) as refused:
+        room.listeners.place("ann")
+    assert (refused.value.problem.code, refused.value.problem.status) == ("quota_exceeded", 429)
+    assert refused.value.retry_after >= 1
+    assert len(room.listeners) == 2
+    for client in ("bob", "bob", None, None, None):
+        room.listeners.place(client)
+
+    mine[0].leave()
+    again = room.listeners.place("ann")
+    with pytest.raises(Refused):
+        room.listeners.place("ann")
+    for place in (again, mine[1]):
+        place.leave()
+    assert "ann" not in room.listeners._of_client
+
+
+def test_a_lost_connection_is_not_counted() -> None:
+    """Who comes back has a place before the old connection is found closed, but not two."""
+    room = Room()
+    room.listeners = Listeners(room.engine, 100, 1)
+    place = room.listeners.place("ann")
+    place.listener = Guest(("a",), room.woken)
+    with pytest.raises(Refused, match="a stream open already"):
+        room.listeners.place("ann")
+    place.listener.request.closed = True
+    room.listeners.place("ann")
+    with pytest.raises(Refused):
+        room.listeners.place("ann")
+    place.leave()
+    with pytest.raises(Refused):
+        room.listeners.place("ann")
+
+
 def test_a_place_is_free_after_an_exception() -> None:
     """However a connection ends, its place is free."""
     room = Room(max_open=1)

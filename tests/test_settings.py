@@ -88,6 +88,7 @@ SETTINGS = {
     "client_key": CALLABLE,
     "max_running_per_client": or_none(WHOLE_FROM_1),
     "max_queued_per_client": or_none(WHOLE_FROM_1),
+    "max_streams_per_client": or_none(WHOLE_FROM_1),
     "priority": PRIORITY,
     "priority_step": not_none(SECONDS_ABOVE_0),
     "metadata": CALLABLE,

@@ -17,9 +17,10 @@ from .._bodies import json_limit
 from .._errors import Problem, Refused
 from .._eventlog import Reader
 from .._job import BEGINNING, Snapshot
+from .._listeners import Place
 from .._parameters import Signature
 from .._payload import parse
-from .._request_hooks import owner_of
+from .._request_hooks import listener_of, owner_of
 from .._submit import Submitter, close_after, new_job_id
 from .._upload import Upload
 from .._waiting import wait_for_end
@@ -201,7 +202,7 @@ class GradioRoutes:
                 "success": False,
             }
             return _events(b"data: %b\n\n" % orjson.dumps(told))
-        with self.submitter.listeners.place() as place:
+        with await self._place(request) as place:
             # Not at the next tick: by then a job's grace may be over.
             await self.source.engine.attend(list(session.jobs), LISTENING_SECONDS)
             stream = SessionStream(request, session, self.source, self.files_url(request))
@@ -256,7 +257,7 @@ class GradioRoutes:
         snapshot = await self._find(request.match_info["event_id"], owner)
         if snapshot is None or snapshot.record.function != exposed.registered.name:
             return _events(b'event: error\ndata: "404: Not Found"\n\n')
-        with self.submitter.listeners.place() as place:
+        with await self._place(request) as place:
             files = self.files_url(request)
             stream = CallStream(request, snapshot.id, exposed, self.source, files)
             place.listener = stream
@@ -269,7 +270,7 @@ class GradioRoutes:
         body = await self._body(request, _json_limit(request, exposed))
         named = named_arguments(exposed, _values(body))
         engine = self.source.engine
-        with self.submitter.listeners.place() as place:
+        with await self._place(request) as place:
             job_id = await self.submission.submit(request, exposed, named, attached=True)
             ended = False
             while not ended and not (place.listener and place.listener.dropped):
@@ -347,6 +348,10 @@ class GradioRoutes:
 
     async def _owner(self, request: web.Request) -> str | None:
         return await owner_of(self.submitter.settings, request)
+
+    async def _place(self, request: web.Request) -> Place:
+        client = await listener_of(self.submitter.settings, request)
+        return self.submitter.listeners.place(client)
 
     async def _body(self, request: web.Request, limit: int) -> dict[str, Any]:
         arrivals = Arrivals(self.submitter.spool, "")  # of which there are none

@@ -707,6 +707,20 @@ async def test_too_many_streams(open_shop) -> None:
         assert status["queue_size"] == 0
 
 
+async def test_too_many_streams_of_a_client(open_shop) -> None:
+    """A client with its streams open gets no other, and no job; the next one does."""
+    settings = {"client_key": by_header("X-Client"), "max_streams_per_client": 1}
+    visitor = await open_shop(settings=settings, headers={"X_Client": "one"})
+    await visitor.join("work")
+    async with visitor.stream() as stream:
+        await stream.until("process_starts")
+        response = await visitor.get(f"/queue/data?session_hash={NAME}")
+        assert "a stream open already" in await detail_of(response, 429)
+        await detail_of(await visitor.post("/run/add", {"data": [1]}), 429)
+        visitor.headers["X-Client"] = "two"
+        assert await (await visitor.post("/run/add", {"data": [1]})).json() == {"data": [3.0]}
+
+
 # Clients that leave
 
 

@@ -173,19 +173,23 @@ class Stream(Listener):
         positions.follow(waiting, asyncio.get_running_loop().time())
         return waiting
 
-    async def serve(self, place: Place | None = None) -> web.StreamResponse:
+    async def serve(
+        self, place: Place | None = None, *, just_begun: bool = False
+    ) -> web.StreamResponse:
         """Say what there is, then what comes, until it is over or the client has left.
 
         Args:
             place: what to leave at the end; None where a ``with`` block around this does.
+            just_begun: whether its job began to run in this step.
         """
         response, reader = self.response, self.reader
         reader.open()
         try:
             await response.prepare(self.request)
-            # One turn of the loop: a job that is quick has ended by then, and everything it said
-            # leaves in one write.
-            await asyncio.sleep(0)
+            if just_begun:
+                # One turn of the loop: a job that is quick has ended by then, and everything it
+                # said leaves in one write.
+                await asyncio.sleep(0)
             while True:
                 dropped = self.dropped
                 data = await self.news()

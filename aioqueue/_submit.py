@@ -311,7 +311,7 @@ class Submitter:
             cursors = cursors_of(cursor_of(request), [enqueued.job_id])
         reader = Reader(self.engine, cursors)
         stream = place.listener = self.streams.open(request, reader, headers)
-        return stream.serve(place)
+        return stream.serve(place, just_begun=self.scheduler.runs(enqueued.job_id))
 
     async def _wait(
         self, place: Place, request: web.Request, enqueued: Enqueued, prefer: Preferences

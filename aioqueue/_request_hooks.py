@@ -15,7 +15,7 @@ from ._encoding import compact
 from ._errors import Problem, Refused
 from ._job import frozen
 from ._registry import Registered
-from ._settings import Settings
+from ._settings import ClientKey, Settings
 
 __all__ = ["Standing", "ask", "listener_of", "owner_of", "owner_text", "standing_of"]
 
@@ -77,15 +77,14 @@ async def listener_of(settings: Settings, request: web.Request) -> str | None:
     Raises:
         Refused: the hook failed.
     """
-    return await _client_of(settings, request) if settings.max_streams_per_client else None
+    hook = settings.client_key if settings.max_streams_per_client else None
+    return None if hook is None else await _client_of(hook, request)
 
 
-async def _client_of(settings: Settings, request: web.Request) -> str | None:
+async def _client_of(hook: ClientKey, request: web.Request) -> str | None:
     """Whose request it is by the app's own hook, which is asked once."""
-    if settings.client_key is None:
-        return None
     if _CLIENT not in request:
-        request[_CLIENT] = owner_text(await ask(settings.client_key, request))
+        request[_CLIENT] = owner_text(await ask(hook, request))
     return request[_CLIENT]
 
 
@@ -102,10 +101,10 @@ async def standing_of(settings: Settings, function: Registered, request: web.Req
         hook = function.options.metadata or settings.metadata
         if hook is not None:
             metadata = _json_of(hook, await ask(hook, request))
-    if function.client_key is settings.client_key:
-        client = await _client_of(settings, request)
-    elif function.client_key is not None:
-        client = owner_text(await ask(function.client_key, request))
+    hook = function.client_key
+    if hook is not None:
+        of_app = hook is settings.client_key
+        client = await _client_of(hook, request) if of_app else owner_text(await ask(hook, request))
     priority = function.priority
     if callable(priority):
         priority = await ask(priority, request)

@@ -58,10 +58,6 @@ def _second(whole: int) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole))
 
 
-def _raw(json: bytes | None) -> Any:
-    return None if json is None else orjson.Fragment(json)
-
-
 def job_resource(
     snapshot: Snapshot,
     estimate: Estimate,
@@ -72,6 +68,7 @@ def job_resource(
 ) -> bytes:
     """The job as JSON."""
     record, state = snapshot.record, snapshot.state
+    progress, error = snapshot.progress, snapshot.error
     result = snapshot.result if with_result else None
     is_told = result is None or result.is_told(max_event_bytes)
     document: dict[str, Any] = {
@@ -83,14 +80,14 @@ def job_resource(
         "queue_size": estimate.queue_size,
         "eta": estimate.eta,
         "eta_high": estimate.eta_high,
-        "progress": _raw(snapshot.progress),
+        "progress": None if progress is None else orjson.Fragment(progress),
         "cancel_requested": snapshot.cancel_requested,
         "created": timestamp(snapshot.created),
         "started": timestamp(snapshot.started),
         "finished": timestamp(snapshot.finished),
         "expires": timestamp(snapshot.expires),
-        "result": _raw(result.body) if result is not None and is_told else None,
-        "error": _raw(snapshot.error),
+        "result": orjson.Fragment(result.body) if result is not None and is_told else None,
+        "error": None if error is None else orjson.Fragment(error),
         "links": links.all(record.id),
     }
     if result is not None and result.truncated:

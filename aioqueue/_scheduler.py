@@ -320,9 +320,9 @@ class Scheduler:
 
     def clear(self, job_id: str) -> None:
         """Let a job's files go, unless it waits, is worked on, or has one of them as its result."""
-        if not self._spool.is_removable(job_id):
+        if job_id in self._locals or job_id in self._active:
             return
-        if job_id not in self._locals and job_id not in self._active:
+        if self._spool.is_removable(job_id):
             self._spawn(self._spool.remove(job_id), self._context.copy())
 
     # The end

@@ -38,12 +38,12 @@ ONCE = 2
 
 BUDGET = """
                         tasks  callbacks  of 3.11  timers  hand-offs  writes  calls
-    async def  sse          1          5        6       0          0       1    206
-    async def  wait         1          5        6       0          0       1    185
-    async def  later        1          6        9       0          0       2    265
-    def        sse          1          6        7       0          1       2    235
-    def        wait         1          6        7       1          1       1    200
-    def        later        1          7       10       0          1       3    299
+    async def  sse          1          5        6       0          0       1    203
+    async def  wait         1          5        6       0          0       1    183
+    async def  later        1          5        8       0          0       2    253
+    def        sse          1          6        7       0          1       2    231
+    def        wait         1          6        7       1          1       1    197
+    def        later        1          6        9       0          1       3    285
 """
 """For one job: tasks of ours (aiohttp has one for each connection, or request), what the loop is
 asked to call now (which is more where tasks are not eager: up to 3.11) and at a time, what a thread
@@ -51,7 +51,7 @@ asks of it, writes to the socket, and calls of functions of the package."""
 
 IDLE_STREAM = """
                         tasks  callbacks  of 3.11  timers  hand-offs  writes  calls
-    15 seconds              0          0        0       0          0       1     89
+    15 seconds              0          0        0       0          0       1     84
 """
 """For one more stream that waits, between two pings."""
 

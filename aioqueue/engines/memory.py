@@ -243,7 +243,7 @@ class MemoryEngine:
         """Take what may start."""
         line = self._queues[queue]
         self._ready.pop(queue, None)
-        if not (line.in_line and line.has_slot()):
+        if not line.in_line:
             return _NOTHING
         now = self._clock()
         left = dict(free)

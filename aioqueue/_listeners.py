@@ -32,10 +32,11 @@ class Listener:
         jobs: what it waits for; more may be added.
     """
 
-    __slots__ = ("dropped", "jobs", "look_at", "renew_at", "request")
+    __slots__ = ("_protocol", "dropped", "jobs", "look_at", "renew_at", "request")
 
     def __init__(self, request: web.Request, jobs: Collection[str]) -> None:
         self.request = request
+        self._protocol = request.protocol  # the short way to the transport: it is asked often
         self.jobs = jobs
         self.dropped = False
         """Whether the client has left, or was made to."""
@@ -46,7 +47,7 @@ class Listener:
     @property
     def is_gone(self) -> bool:
         """Whether the socket is closed."""
-        transport = self.request.transport
+        transport = self._protocol.transport
         return transport is None or transport.is_closing()
 
     def drop(self) -> None:
@@ -74,6 +75,7 @@ class Place:
         self._listeners = listeners
         self._client = client
         self.listener: Listener | None = None
+        """Who is there; None before and after."""
 
     @property
     def is_deserted(self) -> bool:
@@ -142,6 +144,7 @@ class Listeners:
         del self._places[place]
         if place.listener is not None:
             self._left += place.listener.jobs
+            place.listener = None
         if client is not None:
             mine = self._of_client[client]
             del mine[place]
@@ -159,15 +162,16 @@ class Listeners:
     async def _look(self, places: Sequence[Place], now: float) -> None:
         """Let some of the connections do what they do about time."""
         renew: list[str] = []
+        renew_at = now + LISTENING_SECONDS / 2
         for place in places:
             listener = place.listener
-            if listener is None or place not in self._places:
+            if listener is None:
                 continue
             if listener.is_gone:
                 listener.drop()
                 continue
             if now >= listener.renew_at:
-                listener.renew_at = now + LISTENING_SECONDS / 2
+                listener.renew_at = renew_at
                 renew += listener.jobs
             if now >= listener.look_at:
                 await self._tick_one(listener, now)

@@ -195,6 +195,10 @@ class Socket:
     def transport(self) -> Socket:
         return self
 
+    @property
+    def protocol(self) -> Socket:
+        return self
+
     def is_closing(self) -> bool:
         return self.closed
 

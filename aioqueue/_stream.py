@@ -100,9 +100,8 @@ class Stream(Listener):
     """
 
     __slots__ = (
+        "_ping_at",
         "_settings",
-        "_settled_in",
-        "_silent_since",
         "_taken",
         "_taken_at",
         "reader",
@@ -119,9 +118,10 @@ class Stream(Listener):
         self.reader = reader
         self.response = EventStream(settings.send_timeout, headers)
         self._settings = settings
-        self._taken, self._taken_at = -1, 0.0
-        self._settled_in = False  # at the first tick: a short stream needs none of it
-        self._silent_since = asyncio.get_running_loop().time()
+        # What the kernel had taken, and since when; None until the first tick.
+        self._taken: int | None = None
+        self._taken_at = 0.0
+        self._is_silent_from(asyncio.get_running_loop().time())
 
     def wake(self) -> None:
         """Look again."""
@@ -129,8 +129,8 @@ class Stream(Listener):
 
     async def tick(self, now: float) -> None:
         """Ping a stream that would be silent too long, drop one that does not read."""
-        if not self._settled_in:
-            self._settled_in = True
+        if self._taken is None:  # not before: a short stream needs none of it
+            self._taken = -1
             self.response.settle_in(self.request)
         taken, left = self.response.unsent()
         if left:
@@ -140,11 +140,15 @@ class Stream(Listener):
                 self._abort()
             self.look_at = 0.0
             return
-        if now - self._silent_since + 1.0 >= self._settings.ping_interval:
+        if now >= self._ping_at:
             await self._push(self.ping, now)
             return  # and see at the next tick whether it was taken
         # Thousands of streams wait in silence: nothing is to be done for them until the next ping.
-        self.look_at = self._silent_since + self._settings.ping_interval - 1.0
+        self.look_at = self._ping_at
+
+    def _is_silent_from(self, now: float) -> None:
+        """Nothing is said from now on, until something is."""
+        self._ping_at = now + self._settings.ping_interval - 1.0
 
     async def _push(self, data: bytes, now: float) -> bool:
         try:
@@ -152,7 +156,7 @@ class Stream(Listener):
         except ConnectionError:
             return False
         if sent:
-            self._silent_since = now
+            self._is_silent_from(now)
             self.look_at = 0.0  # what was sent may be left unread
         return sent
 
@@ -198,7 +202,7 @@ class Stream(Listener):
                     await response.write_eof(data)
                     break
                 if data:
-                    self._silent_since = asyncio.get_running_loop().time()
+                    self._is_silent_from(asyncio.get_running_loop().time())
                     await response.write(data)  # waits for a client that does not read
                 if dropped:
                     break

@@ -183,20 +183,19 @@ async def test_pings(worker: Worker) -> None:
     """Silence is broken in time, in the stream's own words, and by nothing else that is said."""
     stream = Words(worker, "a", ping_interval=15)
     task = await serve(stream)
-    start = stream._silent_since
+    start = stream._ping_at - 14
     for second in range(14):
         await stream.tick(start + second)
     assert stream.paper.body == b""
     assert stream.look_at == pytest.approx(start + 14)
     await stream.tick(start + 14)
     assert stream.paper.body == PING
-    assert stream._silent_since == start + 14
+    assert stream._ping_at == start + 14 + 14
     await stream.tick(start + 20)
     assert stream.paper.body == PING
     await worker.claim()
     await a_while()
-    since = stream._silent_since
-    await stream.tick(since + 13)
+    await stream.tick(stream._ping_at - 1)
     assert stream.paper.body == PING + b"started\n"
     await worker.end("a")
     await task
@@ -207,7 +206,7 @@ async def test_no_ping_for_who_does_not_read(worker: Worker) -> None:
     stream = Words(worker, "a", ping_interval=15, send_timeout=100)
     task = await serve(stream)
     stream.paper.free.clear()
-    start = stream._silent_since
+    start = stream._ping_at - 14
     for second in range(0, 100, 10):
         await stream.tick(start + second)
     assert stream.paper.body == b""

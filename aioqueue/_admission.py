@@ -101,7 +101,7 @@ class Forecast:
         self._step = sum(work.values()) / sum(known.values()) if work else 0.0
         self._usual = self.durations[max(work, key=lambda name: work[name])] if work else None
         self._starts: dict[float, Starts] = {}
-        self._far: dict[tuple[str, int], tuple[float, float] | None] = {}
+        self._far: dict[tuple[str, int], tuple[float, float]] = {}
         self._running_variance: float | None = None
 
     @property
@@ -123,11 +123,9 @@ class Forecast:
         function: str,
         waited: float,
         overtaken: tuple[float, float],
-    ) -> tuple[float, float] | None:
+    ) -> tuple[float, float]:
         """The seconds until the result of a job behind these: likely, and at worst."""
-        own = self.durations.get(function)
-        if not own or not self._slots:
-            return None
+        own = self.durations[function]
         before = Work()
         for other, jobs in ahead.items():
             before.add(self._claims(jobs, other, function), self.durations.get(other) or own)
@@ -148,22 +146,18 @@ class Forecast:
         half, nine = len(ends) // 2, len(ends) * 9 // 10
         return (ends[half - 1] + ends[half]) / 2, ends[nine]
 
-    def _likely_far(self, function: str, jobs: int) -> tuple[float, float] | None:
+    def _likely_far(self, function: str, jobs: int) -> tuple[float, float]:
         """The same behind so many jobs of its own function: between a few less and a few more.
 
         A crowd asks for all its places in the same moment, and this is worked out for few of them.
         """
         apart = 1 << (jobs.bit_length() - 6)
         share = (jobs % apart) / apart
-        low, high = (
-            self._likely_at(function, place)
-            for place in (jobs - jobs % apart, jobs - jobs % apart + apart)
-        )
-        if low is None or high is None:
-            return None
+        low = self._likely_at(function, jobs - jobs % apart)
+        high = self._likely_at(function, jobs - jobs % apart + apart)
         return low[0] + share * (high[0] - low[0]), low[1] + share * (high[1] - low[1])
 
-    def _likely_at(self, function: str, jobs: int) -> tuple[float, float] | None:
+    def _likely_at(self, function: str, jobs: int) -> tuple[float, float]:
         place = function, jobs
         if place not in self._far:
             self._far[place] = self._likely({function: jobs}, function, 0.0, (0.0, 0.0))
@@ -265,19 +259,18 @@ class Forecast:
             return Estimate(None, self.queue_size, None, None)
         position = 1 + sum(ahead.values())
         size = max(self.queue_size, position)  # a forecast may be a moment older than a place
+        if not self._slots or not self.durations.get(function):
+            return Estimate(position, size, None, None)
         if (
-            position > max(1, self._slots) * _FAR
+            position > self._slots * _FAR
             and len(ahead) == 1
             and function in ahead
             and not overtaken[0]
             and self._demand(function).max_batch_size == 1
         ):
-            likely = self._likely_far(function, position - 1)
+            eta, high = self._likely_far(function, position - 1)
         else:
-            likely = self._likely(ahead, function, waited, overtaken)
-        if likely is None:
-            return Estimate(position, size, None, None)
-        eta, high = likely
+            eta, high = self._likely(ahead, function, waited, overtaken)
         return Estimate(position, size, round(eta, 3), round(max(eta, high), 3))
 
 

@@ -204,7 +204,10 @@ class Positions:
         else:
             pause = max(_SHORTEST, min(_LONGEST, estimate.eta * _SHARE, waited))
         waiting.due = now + pause
-        insort(self._due, waiting, key=_DUE)
+        if self._due and waiting.due < self._due[-1].due:
+            insort(self._due, waiting, key=_DUE)
+        else:  # as it mostly is: they pause alike
+            self._due.append(waiting)
 
     async def tick(self, now: float) -> None:
         """Once a second: tell those who are due, the most overdue first."""
@@ -230,10 +233,12 @@ class Positions:
     async def _tell_all(self, due: Sequence[Waiting], now: float) -> None:
         """Tell those who are due what is news to them."""
         places = await self._engine.ahead([waiting.job_id for waiting in due])
+        queues = {waiting.queue for waiting in due}
+        forecasts = {queue: await self._estimator.forecast(queue) for queue in queues}
         for waiting, ahead in zip(due, places, strict=True):
             if ahead is None and not await self._waits(waiting.job_id):
                 continue
-            forecast = await self._estimator.forecast(waiting.queue)
+            forecast = forecasts[waiting.queue]
             expected = self._estimator.overtaken(
                 waiting.queue, waiting.job_id, waiting.priority, ahead
             )

@@ -146,12 +146,11 @@ class MemoryEngine:
 
     async def ahead(self, job_ids: Sequence[str]) -> Sequence[Mapping[str, int] | None]:
         """For each job the waiting jobs before it, by function; None if it is not in line."""
-        entries = (self._jobs.get(job_id) for job_id in job_ids)
         return [
             None
-            if entry is None or entry.key is None
+            if (entry := self._jobs.get(job_id)) is None or entry.key is None
             else self._queues[entry.record.queue].ahead(entry.key)
-            for entry in entries
+            for job_id in job_ids
         ]
 
     async def ahead_of(self, record: JobRecord) -> Mapping[str, int] | None:

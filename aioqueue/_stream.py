@@ -186,8 +186,9 @@ class Stream(Listener):
             place: what to leave at the end; None where a ``with`` block around this does.
             just_begun: whether its job began to run in this step.
         """
-        response, reader = self.response, self.reader
-        reader.open()
+        # Few names, as thousands of streams wait in here.
+        response = self.response
+        self.reader.open()
         try:
             await response.prepare(self.request)
             if just_begun:
@@ -207,11 +208,11 @@ class Stream(Listener):
                 if dropped:
                     break
                 del data  # or it would be most of what a waiting stream takes
-                await reader.wait()
+                await self.reader.wait()
         except ConnectionError:
             pass  # the client has left; its jobs live on by their own rules
         finally:
-            reader.close()
+            self.reader.close()
             self.close()
             if place is not None:
                 place.leave()

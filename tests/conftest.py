@@ -11,6 +11,7 @@ import gc
 import logging
 import threading
 import time
+import traceback
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
 from contextlib import AsyncExitStack
@@ -29,6 +30,13 @@ LOOPS = {
     "asyncio": ("asyncio", {"debug": True, "use_uvloop": False}),
     "uvloop": ("asyncio", {"debug": True, "use_uvloop": True}),
 }
+
+# In debug mode whatever a loop makes keeps the stack it was made in. Of three frames the last is,
+# mostly, the test's or ours. Of all, which is what C code takes, most are pytest's, and to take
+# them was half of what a test cost.
+STACK_DEPTH = 3
+asyncio.constants.DEBUG_STACK_DEPTH = STACK_DEPTH
+traceback.extract_stack.__defaults__ = (None, STACK_DEPTH)
 
 # Seconds that what is already ending may take to end.
 GRACE = 0.25

@@ -50,6 +50,7 @@ import pytest
 async def test_loop(anyio_backend):
     loop = asyncio.get_running_loop()
     assert loop.get_debug()
+    assert len(loop.create_future()._source_traceback) <= 3
     assert type(loop).__module__.startswith("uvloop") == anyio_backend[1]["use_uvloop"]
 
 @pytest.mark.one_loop

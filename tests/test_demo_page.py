@@ -6,14 +6,14 @@ import asyncio
 import importlib.util
 import re
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 import orjson
 import pytest
 
 from tests.demo_page import chromium
-from tests.processes import ROOT, ServerProcess
+from tests.processes import ROOT, ServerProcess, server_process
 from tests.relay import Relay, port_of
 
 pytestmark = [
@@ -24,6 +24,9 @@ pytestmark = [
         importlib.util.find_spec("rapidocr") is None, reason="onnxruntime has no wheel for this"
     ),
 ]
+
+
+DEMO: Any = {"env": {"HOST": "127.0.0.1"}, "timeout": 30}
 
 
 async def play(url: str, scene: str) -> AsyncIterator[Any]:
@@ -45,20 +48,22 @@ async def play(url: str, scene: str) -> AsyncIterator[Any]:
 
 @pytest.fixture
 async def start(server_process: Any) -> Callable[[], Awaitable[ServerProcess]]:
-    """Start a demo; it is there once its model is warm."""
+    """Start a demo for a test that ends it; it is there once its model is warm."""
 
     async def start() -> ServerProcess:
-        env = {"HOST": "127.0.0.1"}
-        server: ServerProcess = await server_process("examples/demo.py", env=env, timeout=30)
+        server: ServerProcess = await server_process("examples/demo.py", **DEMO)
         return server
 
     return start
 
 
-@pytest.fixture
-async def demo(start: Callable[[], Awaitable[ServerProcess]]) -> str:
-    """The address of a demo."""
-    return (await start()).url
+@pytest.fixture(scope="module")
+def demo(free_tcp_port_factory: Callable[[], int]) -> Iterator[str]:
+    """The address of a demo that all share who do it no harm: a model takes seconds to load."""
+    server = server_process("examples/demo.py", port=free_tcp_port_factory(), **DEMO)
+    with asyncio.Runner() as runner:
+        yield runner.run(server.__aenter__()).url
+        runner.run(server.__aexit__(None, None, None))
 
 
 async def test_upload(demo: str) -> None:
@@ -77,7 +82,7 @@ async def test_reload(demo: str) -> None:
     """A page that is reloaded in the middle has all of its pictures, and gets their texts."""
     seen = [one async for one in play(demo, "reload")]
 
-    assert seen == [20, "All done: 20 read.", {"errors": []}]
+    assert seen == [4, "All done: 4 read.", {"errors": []}]
 
 
 async def test_cut(demo: str) -> None:
@@ -107,8 +112,10 @@ async def test_a_server_that_is_stopped(start: Callable[[], Awaitable[ServerProc
     assert await asyncio.to_thread(server.wait, 15) == 0
 
 
-async def test_a_server_that_is_killed(start: Callable[[], Awaitable[ServerProcess]]) -> None:
-    """Who waits hears that the connection is lost, then that the new server knows nothing."""
+async def test_a_server_that_is_killed(
+    start: Callable[[], Awaitable[ServerProcess]], demo: str
+) -> None:
+    """Who waits hears that the connection is lost, then that another server knows nothing."""
     server, url = await start()
     seen = []
     async with Relay(port_of(url)) as relay:
@@ -117,7 +124,7 @@ async def test_a_server_that_is_killed(start: Callable[[], Awaitable[ServerProce
             if one == "waiting":
                 server.kill()
             if one == "told":
-                relay.port = port_of((await start()).url)
+                relay.port = port_of(demo)
 
     sentence = "There is no such job, or it has ended and is no longer kept."
     assert seen == ["waiting", "told", sentence, "nothing spins", {"errors": []}]

@@ -19,6 +19,9 @@ from ._executors import THREAD_NAME
 __all__ = ["run_app"]
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_BACKLOG = 4096
+"""Connections that may wait to be accepted.  A crowd comes in one instant, and whoever finds no
+room among them tries again a second later; aiohttp's own number is 128."""
 
 
 def run_app(app: web.Application | Awaitable[web.Application], **options: Any) -> None:
@@ -30,10 +33,11 @@ def run_app(app: web.Application | Awaitable[web.Application], **options: Any) -
 
     Args:
         app: the application, or a coroutine that makes it.
-        **options: as for ``aiohttp.web.run_app``.
+        **options: as for ``aiohttp.web.run_app``; ``backlog`` is 4096 here, for crowds.
     """
     handles_signals = options.get("handle_signals", True)
     before = {number: signal.getsignal(number) for number in _SIGNALS}
+    options = {"backlog": _BACKLOG, **options}
     web.run_app(_with_quiet_end(app) if handles_signals else app, loop=_new_loop(), **options)
     if any(thread.name.startswith(THREAD_NAME) for thread in threading.enumerate()):
         logging.shutdown()

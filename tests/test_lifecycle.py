@@ -498,9 +498,11 @@ def test_run_app(monkeypatch: pytest.MonkeyPatch, how: str, handle_signals: bool
     made = web.Application()
     monkeypatch.setattr(web, "run_app", run_app)
     options = {"port": 1234, "handle_signals": handle_signals}
+    if handle_signals:
+        options["backlog"] = 5
     aioqueue.run_app(made if how == "app" else make(), **options)
 
-    assert seen == [(options, "uvloop")]
+    assert seen == [({"backlog": 4096, **options}, "uvloop")]
     assert [signal.getsignal(number) for number in numbers] == before
 
 

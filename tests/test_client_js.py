@@ -314,14 +314,18 @@ async def test_a_page_full_of_jobs_shares_streams(serve: Any, script: Any) -> No
         await Promise.all(jobs.map(async (job) => {
           for await (const event of job) if (event.type === "started") break;
         }));
-        const status = await (await fetch(`${url}/queue/status`)).json();
-        say(status.streams);
+        let streams;
+        do {  // one that it has left for a larger one is counted until the server's next look
+          await new Promise((resume) => setTimeout(resume, 50));
+          ({ streams } = await (await fetch(`${url}/queue/status`)).json());
+        } while (streams > 3);
+        say(streams);
         const results = await Promise.all(jobs.map((job) => job.result));
         say(results.every((result, n) => result === n));
         """,
     )
 
-    assert await program.hear() <= 3
+    assert await program.hear() == 3
     gate.set()
     assert await program.hear() is True
 

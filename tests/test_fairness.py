@@ -363,6 +363,7 @@ async def test_max_streams_per_client(serve, http: ClientSession, shop, stage) -
     async with http.get(job, headers=ann) as response:  # it does not wait
         assert response.status == 200
     first.close()
+    await until(lambda: any(place.is_deserted for place in shop.inside.listeners._places))
     again = await http.get(f"{job}/events", headers=ann)
     assert again.status == 200
     for response in (second, other, again):

@@ -1,11 +1,11 @@
 """Position and time left, from the counts of a queue.  Pure functions.
 
 The model: each slot is busy until what runs in it ends; the jobs ahead are dealt to the slots as
-they come free; then one's own run begins.  Where everything takes the same time that is exact.
-Where it varies, the number of jobs that have started by some time is about known, and so is how
-far it may be off; that makes equally likely times of one's own start, and with the equally likely
-durations of one's own run equally likely ends: their middle is ``eta``, nine of ten are before
-``eta_high``.
+they come free; then one's own run begins.  Where everything takes the same time that is exact,
+but for a few per cent far back in a line.  Where it varies, the number of jobs that have started by
+some time is about known, and so is how far it may be off; that makes equally likely times of one's
+own start, and with the equally likely durations of one's own run equally likely ends: their middle
+is ``eta``, nine of ten are before ``eta_high``.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ told; one that is much longer is, and with it the reason, as with a place that i
 from __future__ import annotations
 
 import asyncio
+import logging
 from bisect import insort
 from collections.abc import Mapping, Sequence
 from operator import attrgetter
@@ -28,6 +29,8 @@ from ._overtaking import Overtaking
 from .engines.base import Engine
 
 __all__ = ["Estimator", "Positions", "Waiting"]
+
+logger = logging.getLogger("aioqueue")
 
 _SHORTEST, _LONGEST = 1.0, 15.0
 _UNKNOWN = 5.0
@@ -231,24 +234,35 @@ class Positions:
         return due
 
     async def _tell_all(self, due: Sequence[Waiting], now: float) -> None:
-        """Tell those who are due what is news to them."""
-        places = await self._engine.ahead([waiting.job_id for waiting in due])
-        queues = {waiting.queue for waiting in due}
-        forecasts = {queue: await self._estimator.forecast(queue) for queue in queues}
+        """Tell those who are due what is news to them; one who can't be told holds up nobody."""
+        try:
+            places = await self._engine.ahead([waiting.job_id for waiting in due])
+            queues = {waiting.queue for waiting in due}
+            forecasts = {queue: await self._estimator.forecast(queue) for queue in queues}
+        except Exception:
+            for waiting in due:
+                self._again(waiting, waiting.told, now)
+            raise
         for waiting, ahead in zip(due, places, strict=True):
-            if ahead is None and not await self._waits(waiting.job_id):
-                continue
-            forecast = forecasts[waiting.queue]
-            expected = self._estimator.overtaken(
-                waiting.queue, waiting.job_id, waiting.priority, ahead
-            )
-            estimate = forecast.estimate(waiting.function, ahead, now - waiting.since, expected)
-            if _is_news(waiting, estimate, now):
-                reason = _reason(waiting, estimate, forecast.slots, now)
-                await self._tell(waiting, _shown(waiting, estimate, reason, now), reason, now)
-            if waiting.told_at == now or waiting.slots is None:
-                waiting.slots = forecast.slots
-            self._again(waiting, estimate, now)
+            try:
+                await self._look(waiting, ahead, forecasts[waiting.queue], now)
+            except Exception:
+                logger.exception("a position can't be told, and is told no more")
+
+    async def _look(
+        self, waiting: Waiting, ahead: Mapping[str, int] | None, forecast: Forecast, now: float
+    ) -> None:
+        """Tell somebody what is news to him, and when to look again."""
+        if ahead is None and not await self._waits(waiting.job_id):
+            return
+        expected = self._estimator.overtaken(waiting.queue, waiting.job_id, waiting.priority, ahead)
+        estimate = forecast.estimate(waiting.function, ahead, now - waiting.since, expected)
+        if _is_news(waiting, estimate, now):
+            reason = _reason(waiting, estimate, forecast.slots, now)
+            await self._tell(waiting, _shown(waiting, estimate, reason, now), reason, now)
+        if waiting.told_at == now or waiting.slots is None:
+            waiting.slots = forecast.slots
+        self._again(waiting, estimate, now)
 
     async def _waits(self, job_id: str) -> bool:
         """Whether a job that is not in line is held beside it."""

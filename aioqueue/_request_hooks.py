@@ -15,14 +15,13 @@ from ._encoding import compact
 from ._errors import Problem, Refused
 from ._job import frozen
 from ._registry import Registered
-from ._settings import ClientKey, Settings
+from ._settings import Settings
 
 __all__ = ["Standing", "ask", "listener_of", "owner_of", "owner_text", "standing_of"]
 
 logger = logging.getLogger("aioqueue")
 
 _OWNER: web.RequestKey[str | None] = web.RequestKey("aioqueue_owner", str)
-_CLIENT: web.RequestKey[str | None] = web.RequestKey("aioqueue_client", str)
 
 
 @frozen
@@ -74,18 +73,14 @@ async def owner_of(settings: Settings, request: web.Request) -> str | None:
 async def listener_of(settings: Settings, request: web.Request) -> str | None:
     """Whose streams the one of this request counts among; None where they are not counted.
 
+    It is asked for each, though a gate may have asked before: who a request is from may be known
+    further in only.
+
     Raises:
         Refused: the hook failed.
     """
     hook = settings.client_key if settings.max_streams_per_client else None
-    return None if hook is None else await _client_of(hook, request)
-
-
-async def _client_of(hook: ClientKey, request: web.Request) -> str | None:
-    """Whose request it is by the app's own hook, which is asked once."""
-    if _CLIENT not in request:
-        request[_CLIENT] = owner_text(await ask(hook, request))
-    return request[_CLIENT]
+    return None if hook is None else owner_text(await ask(hook, request))
 
 
 async def standing_of(settings: Settings, function: Registered, request: web.Request) -> Standing:
@@ -101,10 +96,8 @@ async def standing_of(settings: Settings, function: Registered, request: web.Req
         hook = function.options.metadata or settings.metadata
         if hook is not None:
             metadata = _json_of(hook, await ask(hook, request))
-    hook = function.client_key
-    if hook is not None:
-        of_app = hook is settings.client_key
-        client = await _client_of(hook, request) if of_app else owner_text(await ask(hook, request))
+    if function.client_key is not None:
+        client = owner_text(await ask(function.client_key, request))
     priority = function.priority
     if callable(priority):
         priority = await ask(priority, request)

@@ -327,14 +327,8 @@ async def test_cap_without_a_client(serve, stage, cap: str, place: str) -> None:
 
 async def test_max_streams_per_client(serve, http: ClientSession, shop, stage) -> None:
     """A client with its streams open gets no other at any door, and no job; the next one does."""
-    asked: list[str] = []
-
-    def client(request: web.Request) -> str | None:
-        asked.append(request.path)
-        return request.headers.get("Client")
-
     function, caps = work(stage, concurrency_limit=None), {"max_streams_per_client": 2}
-    await shop.sells(function, client_key=client, **caps).open(serve, http)
+    await shop.sells(function, client_key=by_header, **caps).open(serve, http)
     ann, bob = {"Client": "a"}, {"Client": "b"}
     first, second = [
         await http.post(f"{shop.url}/work", json={"name": name}, headers={**ann, **STREAM})
@@ -348,13 +342,11 @@ async def test_max_streams_per_client(serve, http: ClientSession, shop, stage) -
         ("GET", job, {"Prefer": "wait=5"}),
     )
     for method, url, headers in doors:
-        asked.clear()
         body = {"name": "a3"} if method == "POST" else None
         async with http.request(method, url, json=body, headers={**ann, **headers}) as response:
             problem = await response.json()
         assert (response.status, problem["code"]) == (429, "quota_exceeded")
         assert problem["detail"] == "You have 2 streams open already. Please close one of them."
-        assert len(asked) == 1
     counts = await http.get(f"{shop.url}/queue/status")
     assert (await counts.json())["functions"]["work"]["running"] == 2
 
@@ -368,6 +360,29 @@ async def test_max_streams_per_client(serve, http: ClientSession, shop, stage) -
     assert again.status == 200
     for response in (second, other, again):
         response.close()
+
+
+async def test_who_it_is_is_known_further_in(serve, http: ClientSession, stage, how) -> None:
+    """A gate before the one that finds out who it is asks too early for itself only."""
+
+    @web.middleware
+    async def authenticate(request: web.Request, handler: Any) -> web.StreamResponse:
+        request[user_key] = request.headers.get("Client")
+        return await handler(request)
+
+    def user(request: web.Request) -> str | None:
+        return request.get(user_key)
+
+    user_key = web.RequestKey("user", str)
+    gated = Gated(stage, http, how)
+    gated.app.middlewares.insert(0, aioqueue.middleware(name="outer", concurrency_limit=9))
+    gated.app.middlewares.insert(1, authenticate)
+    await gated.open(serve, client_key=user, max_running_per_client=1, default_concurrency_limit=2)
+    visits = await gated.visit("a1 a2 b1")
+
+    assert stage.begun == ["a1", "b1"]
+    assert await play_out(stage, 3) == "a1 b1 a2"
+    assert [await visit for visit in visits] == ["200 a1", "200 a2", "200 b1"]
 
 
 async def test_streams_without_a_client(serve, stage) -> None:

@@ -231,6 +231,45 @@ async def test_others_have_turns_meanwhile() -> None:
     assert tick.result() == [f"p{number:03}" for number in range(499)]
 
 
+@pytest.mark.one_loop
+async def test_one_who_can_not_be_told(caplog: pytest.LogCaptureFixture) -> None:
+    """An error in telling one is logged and ends his being told; all others go on being told."""
+    line = await Line().open()
+    await line.worker.enqueue("running", "next")
+    crowd = await line.join("a", "b", "c")
+
+    class Broken(Hearer):
+        async def tell(self, kind: str, data: bytes) -> bool:
+            raise ZeroDivisionError
+
+    crowd[1].listener = Broken(line, "b")
+    await line.start(1000.0)
+    line.clock.advance(1.0)
+    assert await line.tick() == ["a", "c"]
+    assert [record.exc_info[0] for record in caplog.records] == [ZeroDivisionError]
+    assert sorted(waiting.job_id for waiting in line.positions._due) == ["a", "c"]
+
+
+@pytest.mark.one_loop
+async def test_an_engine_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever was due while the engine did not answer is told once it does."""
+    line = await Line().open()
+    await line.worker.enqueue("running", "next")
+    await line.join("a", "b")
+    await line.start(1000.0)
+    line.clock.advance(1.0)
+
+    async def fail(job_ids: Any) -> Any:
+        raise ConnectionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(line.worker.engine, "ahead", fail)
+        with pytest.raises(ConnectionError):
+            await line.tick()
+    line.clock.advance(5.0)
+    assert await line.tick() == ["a", "b"]
+
+
 async def test_the_most_overdue_first() -> None:
     """Who has waited longest for news is told first, wherever he stands in the line."""
     line = await Line(budget=1).open()

@@ -14,9 +14,9 @@ from ._catalogue import Exposed
 
 __all__ = ["Session", "Sessions"]
 
-_CLOSE_SECONDS = 0.05
+_CLOSE_SECONDS = 0.25
 """How long a close is on its way to a client, which takes a job for covered by a stream until it
-has read that."""
+has read that.  A busy client is late: forty threads of Python pass its lock around that long."""
 
 _LOOKS = 100
 """How many sessions one tick looks at; a tenth of them, if that is more: else they could come

@@ -87,9 +87,9 @@ def test_pause() -> None:
     session, ear = Session(), Ear()
     assert session.pause(0.0) == 0.0
     session.close(ear, 100.0)
-    assert session.pause(100.0) == pytest.approx(0.05)
-    assert session.pause(100.02) == pytest.approx(0.03)
-    assert session.pause(100.05) == pytest.approx(0.0)
+    assert session.pause(100.0) == pytest.approx(0.25)
+    assert session.pause(100.2) == pytest.approx(0.05)
+    assert session.pause(100.25) == pytest.approx(0.0)
     assert session.pause(200.0) == 0.0
 
 

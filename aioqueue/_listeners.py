@@ -128,7 +128,7 @@ class Listeners:
         if client is not None and most is not None:
             mine = self._of_client.get(client, ())
             # One that comes back need not wait until the next sweep finds its old connection.
-            if len(mine) >= most <= sum(not place.is_deserted for place in mine):
+            if sum(not place.is_deserted for place in mine) >= most:
                 detail = f"You have {most} streams open already. Please close one of them."
                 if most == 1:
                     detail = "You have a stream open already. Please close it."
